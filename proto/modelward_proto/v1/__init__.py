@@ -1,0 +1,1 @@
+"""Generated from proto/modelward/v1 by ``make proto``."""

@@ -1,0 +1,106 @@
+from modelward_proto.v1 import stream_pb2 as _stream_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AppendRequest(_message.Message):
+    __slots__ = ("agent_id", "epoch", "number", "checksum", "batch_time_ns", "host", "events", "detections", "bindings")
+    AGENT_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    BATCH_TIME_NS_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    DETECTIONS_FIELD_NUMBER: _ClassVar[int]
+    BINDINGS_FIELD_NUMBER: _ClassVar[int]
+    agent_id: bytes
+    epoch: bytes
+    number: int
+    checksum: int
+    batch_time_ns: int
+    host: str
+    events: bytes
+    detections: bytes
+    bindings: bytes
+    def __init__(self, agent_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., number: _Optional[int] = ..., checksum: _Optional[int] = ..., batch_time_ns: _Optional[int] = ..., host: _Optional[str] = ..., events: _Optional[bytes] = ..., detections: _Optional[bytes] = ..., bindings: _Optional[bytes] = ...) -> None: ...
+
+class AppendReply(_message.Message):
+    __slots__ = ("stored", "quarantined")
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    stored: bool
+    quarantined: str
+    def __init__(self, stored: _Optional[bool] = ..., quarantined: _Optional[str] = ...) -> None: ...
+
+class HeldRequest(_message.Message):
+    __slots__ = ("agent_id", "epoch")
+    AGENT_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    FROM_FIELD_NUMBER: _ClassVar[int]
+    agent_id: bytes
+    epoch: bytes
+    def __init__(self, agent_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., **kwargs) -> None: ...
+
+class HeldReply(_message.Message):
+    __slots__ = ("held",)
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    held: _containers.RepeatedCompositeFieldContainer[_stream_pb2.Range]
+    def __init__(self, held: _Optional[_Iterable[_Union[_stream_pb2.Range, _Mapping]]] = ...) -> None: ...
+
+class ReportRequest(_message.Message):
+    __slots__ = ("host", "agent_id", "epoch", "hello", "heartbeat", "closed", "detections", "received")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    AGENT_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    DETECTIONS_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    agent_id: bytes
+    epoch: bytes
+    hello: _stream_pb2.Hello
+    heartbeat: _stream_pb2.Heartbeat
+    closed: bool
+    detections: bytes
+    received: _containers.RepeatedCompositeFieldContainer[_stream_pb2.Count]
+    def __init__(self, host: _Optional[str] = ..., agent_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., hello: _Optional[_Union[_stream_pb2.Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[_stream_pb2.Heartbeat, _Mapping]] = ..., closed: _Optional[bool] = ..., detections: _Optional[bytes] = ..., received: _Optional[_Iterable[_Union[_stream_pb2.Count, _Mapping]]] = ...) -> None: ...
+
+class ReportReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SelectRequest(_message.Message):
+    __slots__ = ("sql", "parameters", "format", "max_rows")
+    class ParametersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SQL_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
+    sql: str
+    parameters: _containers.ScalarMap[str, str]
+    format: str
+    max_rows: int
+    def __init__(self, sql: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., format: _Optional[str] = ..., max_rows: _Optional[int] = ...) -> None: ...
+
+class SelectReply(_message.Message):
+    __slots__ = ("data", "error", "kind")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    error: str
+    kind: str
+    def __init__(self, data: _Optional[bytes] = ..., error: _Optional[str] = ..., kind: _Optional[str] = ...) -> None: ...
