@@ -1,0 +1,59 @@
+"""The wheel is what a real host installs: kernel objects inside, and neither compiler nor store beside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(ROOT)], check=True, capture_output=True
+    )
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def agent_host(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the agent alone, as the install instructions make it."""
+    venv = tmp_path_factory.mktemp("host") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    subprocess.run([str(venv / "bin/pip"), "install", "-q", f"{wheel}[agent]"], check=True)
+    return venv
+
+
+def test_wheel_holds_the_kernel_objects_and_types(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert any(n.startswith("modelward_agent/bpf/") and n.endswith(".bpf.o") for n in names)
+    assert {f"modelward_{p}/py.typed" for p in ("agent", "collector", "proto")} <= set(names)
+
+
+def test_agent_host_has_no_store_and_no_data_frames(agent_host: Path) -> None:
+    listed = subprocess.run(
+        [str(agent_host / "bin/pip"), "list", "--format=freeze"], check=True, capture_output=True, text=True
+    ).stdout.lower()
+    assert not [name for name in ("chdb", "polars", "pandas", "pysigma", "starlette") if name in listed]
+
+
+@pytest.mark.kernel
+def test_agent_from_the_wheel_checks_this_host_without_a_compiler(agent_host: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(agent_host / "bin/modelward-agent"), "check", "--json"],
+        capture_output=True, text=True, cwd=tmp_path, env={"PATH": str(agent_host / "bin"), "HOME": os.fspath(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"exec"' in done.stdout
+
+
+def test_daemons_and_command_explain_a_missing_extra(agent_host: Path) -> None:
+    done = subprocess.run([str(agent_host / "bin/modelward-collector"), "--help"], capture_output=True, text=True)
+    assert "modelward[collector]" in done.stderr + done.stdout
