@@ -8,62 +8,46 @@ and ClickHouse is the same with underscores (:attr:`Field.column`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Literal
 
 import pyarrow as pa
+
+from modelward_proto.kinds import EVENT_NAMES, HOPS, Kind
+
+__all__ = [
+    "BINDING_FIELDS",
+    "BY_COLUMN",
+    "BY_NAME",
+    "DESTINATION_CLASSES",
+    "DETECTION_FIELDS",
+    "EVENT_FIELDS",
+    "EVENT_NAMES",
+    "EVIDENCE",
+    "EXECUTABLE_CLASSES",
+    "FILE_CLASSES",
+    "HOPS",
+    "ORIGIN_VIA",
+    "OUTCOMES",
+    "PHASES",
+    "ROW_FIELDS",
+    "SCHEMA_MIN",
+    "SCHEMA_VERSION",
+    "SCOPES",
+    "STORED",
+    "TRIGGERS",
+    "WIRE_FIELDS",
+    "WIRE_SCHEMA",
+    "Field",
+    "Kind",
+    "Type",
+    "arrow_schema",
+]
 
 SCHEMA_VERSION = 1
 """Version of the Arrow payload. Columns may be added within a version; a changed meaning makes a new one."""
 
 SCHEMA_MIN = 1
 """Oldest payload version that this code reads."""
-
-HOPS = (
-    "seen",         # a hook saw the effect in a tracked process
-    "missed",       # the kernel skipped the program (recursion) or scratch space was busy
-    "merged",       # counted into an earlier record as a repeat
-    "ring_dropped", # the ring was full: a gap in the numbers
-    "drained",      # read from the ring or the repeat table by the agent
-    "spooled",      # durable on the agent's disk
-    "evicted",      # dropped from a full spool before it was sent
-    "sent",         # handed to a stream (each event once, resends apart)
-    "received",     # arrived at a collector
-    "quarantined",  # set aside by a collector
-    "stored",       # acknowledged by the store
-)
-"""The hops of the loss ledger, in the order of the data path."""
-
-
-class Kind(IntEnum):
-    """Event kinds: the numbers of ``agent/bpf/events.h`` (``enum mw_kind``), grouped by topic, never reused."""
-
-    PROCESS_EXEC = 1
-    PROCESS_FORK = 2
-    PROCESS_EXIT = 3
-    FILE_OPEN = 16
-    NET_CONNECT = 32
-    NET_LISTEN = 33
-    LIFECYCLE = 48
-    MODEL_IDENTITY = 49     # made by the agent, binds an instance to a model
-    HOST_CANARY = 64        # the agent's own probe of a hook
-    HOST_LOSS = 65          # made by the agent: events known to be lost, with loss.hop and loss.kind
-    HOST_SILENT = 66        # made by the collector: an agent has not been heard of for a while
-
-
-EVENT_NAMES: dict[int, str] = {
-    Kind.PROCESS_EXEC: "exec",
-    Kind.PROCESS_FORK: "fork",
-    Kind.PROCESS_EXIT: "exit",
-    Kind.FILE_OPEN: "file_open",
-    Kind.NET_CONNECT: "connect",
-    Kind.NET_LISTEN: "listen",
-    Kind.LIFECYCLE: "lifecycle",
-    Kind.MODEL_IDENTITY: "model_identity",
-    Kind.HOST_CANARY: "canary",
-    Kind.HOST_LOSS: "loss",
-    Kind.HOST_SILENT: "agent_silent",
-}
 
 PHASES = ("unknown", "start", "load", "warmup", "serve", "stop")
 """Index = the number in the kernel record (``enum mw_phase``)."""
