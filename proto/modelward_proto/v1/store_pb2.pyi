@@ -8,7 +8,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AppendRequest(_message.Message):
-    __slots__ = ("agent_id", "epoch", "number", "checksum", "batch_time_ns", "host", "events", "detections", "bindings")
+    __slots__ = ("agent_id", "epoch", "number", "checksum", "batch_time_ns", "host", "events", "detections", "bindings", "kinds", "quarantine")
+    class KindsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     AGENT_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +25,8 @@ class AppendRequest(_message.Message):
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     DETECTIONS_FIELD_NUMBER: _ClassVar[int]
     BINDINGS_FIELD_NUMBER: _ClassVar[int]
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINE_FIELD_NUMBER: _ClassVar[int]
     agent_id: bytes
     epoch: bytes
     number: int
@@ -27,7 +36,9 @@ class AppendRequest(_message.Message):
     events: bytes
     detections: bytes
     bindings: bytes
-    def __init__(self, agent_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., number: _Optional[int] = ..., checksum: _Optional[int] = ..., batch_time_ns: _Optional[int] = ..., host: _Optional[str] = ..., events: _Optional[bytes] = ..., detections: _Optional[bytes] = ..., bindings: _Optional[bytes] = ...) -> None: ...
+    kinds: _containers.ScalarMap[str, int]
+    quarantine: str
+    def __init__(self, agent_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., number: _Optional[int] = ..., checksum: _Optional[int] = ..., batch_time_ns: _Optional[int] = ..., host: _Optional[str] = ..., events: _Optional[bytes] = ..., detections: _Optional[bytes] = ..., bindings: _Optional[bytes] = ..., kinds: _Optional[_Mapping[str, int]] = ..., quarantine: _Optional[str] = ...) -> None: ...
 
 class AppendReply(_message.Message):
     __slots__ = ("stored", "quarantined")
@@ -38,13 +49,15 @@ class AppendReply(_message.Message):
     def __init__(self, stored: _Optional[bool] = ..., quarantined: _Optional[str] = ...) -> None: ...
 
 class HeldRequest(_message.Message):
-    __slots__ = ("agent_id", "epoch")
+    __slots__ = ("agent_id", "epoch", "host")
     AGENT_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     FROM_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
     agent_id: bytes
     epoch: bytes
-    def __init__(self, agent_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., **kwargs) -> None: ...
+    host: str
+    def __init__(self, agent_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., host: _Optional[str] = ..., **kwargs) -> None: ...
 
 class HeldReply(_message.Message):
     __slots__ = ("held",)

@@ -1,0 +1,100 @@
+"""Where everything of one collector lies under ``--data``."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+SOCKET_PATH_LIMIT = 107
+"""Bytes that the kernel allows in the path of a unix socket (sun_path, less its end)."""
+
+
+class DataFolderError(Exception):
+    """The data folder cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """The folder of one collector: the engine's files, the journal, what was quarantined, and the running state."""
+
+    root: Path
+
+    @property
+    def engine(self) -> Path:
+        """Files of chdb. Only the store process opens them."""
+        return self.root / "store"
+
+    @property
+    def journal(self) -> Path:
+        """Insert groups under way."""
+        return self.root / "journal"
+
+    @property
+    def quarantine(self) -> Path:
+        """Payloads of batches that were set aside, one folder per agent."""
+        return self.root / "quarantine"
+
+    @property
+    def run(self) -> Path:
+        """Sockets and metrics of the running processes; emptied at start."""
+        return self.root / "run"
+
+    @property
+    def store_socket(self) -> Path:
+        """Where the store process serves ``modelward.v1.Store``."""
+        return self.run / "store.sock"
+
+    @property
+    def store_target(self) -> str:
+        """The same as a gRPC target."""
+        return f"unix:{self.store_socket}"
+
+    @property
+    def metrics(self) -> Path:
+        """Folder of prometheus_client's multiprocess mode (``PROMETHEUS_MULTIPROC_DIR``)."""
+        return self.run / "metrics"
+
+    def create(self) -> None:
+        """Make what is missing, readable by this user alone.
+
+        Raises:
+            DataFolderError: it cannot be made or written, or its path is too long for the store's socket.
+        """
+        if len(os.fsencode(self.store_socket)) > SOCKET_PATH_LIMIT:
+            raise DataFolderError(
+                f"the path of the data folder is too long: {self.store_socket} has more than {SOCKET_PATH_LIMIT} bytes, "
+                "which is all that the kernel allows for a unix socket; choose a shorter --data"
+            )
+        try:
+            for folder in (self.root, self.journal, self.quarantine, self.run, self.metrics):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not os.access(self.root, os.W_OK | os.X_OK):
+                raise PermissionError(13, "permission denied", str(self.root))
+        except OSError as e:
+            raise DataFolderError(f"cannot use the data folder {self.root}: {e.strerror}") from e
+
+    def lock(self) -> IO[str]:
+        """Claim the folder for this process until the returned file is closed or the process ends.
+
+        Raises:
+            DataFolderError: another collector runs on it.
+        """
+        file = open(self.root / "lock", "a+", encoding="ascii")  # noqa: SIM115 (held as long as the collector runs)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            file.close()
+            raise DataFolderError(
+                f"the data folder {self.root} is in use by another collector (process {owner}); "
+                "stop that one or give this one another --data"
+            ) from e
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        return file
