@@ -1,0 +1,1 @@
+"""The demo: real model servers, real attacks on loopback, and what Modelward detects, told on a terminal."""

@@ -1,0 +1,104 @@
+"""Compares each chapter's detections with what it expected, shows them, and keeps the score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deploy.demo.console import Detection
+from deploy.demo.expect import Expected, compare
+from deploy.demo.report import Report
+from deploy.demo.screen import Screen
+from deploy.demo.watch import Watch
+
+_GOAL_S = 1.0
+"""Kernel event to alert, from the project's targets."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Chapter:
+    about: str
+    roots: tuple[int, ...]
+    expected: tuple[Expected, ...]
+
+
+class Verdicts:
+    """The score of the demo. :attr:`good` until something was missing or something else was detected."""
+
+    def __init__(self, screen: Screen, watch: Watch, report: Report) -> None:
+        self._screen, self._watch, self._report = screen, watch, report
+        self._chapters: list[_Chapter] = []
+        self.good = True
+
+    def nothing(self, about: str, roots: Sequence[int]) -> None:
+        """Nothing may be detected of the workloads that began with these processes."""
+        self._watch.settle()
+        found = [detection for pid in roots for detection in self._watch.of(pid)]
+        if not found:
+            self._screen.verdict("detected", True, "Nothing.")
+        self._record(_Chapter(about, tuple(roots), ()), met=0, other=found)
+
+    def exactly(self, about: str, root: int, expected: Sequence[Expected]) -> None:
+        """These must be detected of the workload that began with process ``root``, and nothing else."""
+        with self._screen.step("", "waiting until all of it is stored and judged"):
+            outcome = self._watch.wait(root, expected)
+        for detection in outcome.met.values():
+            self._show(detection, about)
+        for one in outcome.missing:
+            self._screen.verdict("missing", False, one.words())
+        self._record(_Chapter(about, (root,), tuple(expected)), met=len(outcome.met), other=outcome.other)
+
+    def nothing_else(self) -> None:
+        """At the very end: no chapter's workload has more than it had, and no other workload has anything."""
+        self._watch.settle()
+        late: list[Detection] = []
+        known: set[int] = set()
+        for chapter in self._chapters:
+            known.update(chapter.roots)
+            found = [detection for pid in chapter.roots for detection in self._watch.of(pid)]
+            late += compare(chapter.expected, found).other
+        late += [detection for detection in self._watch.all() if detection.root_pid not in known]
+        for detection in late:
+            self._screen.verdict(
+                "unexpected", False, f"{detection.title}: {detection.sentence} [{detection.chain}]"
+            )
+        self.good = self.good and not late
+        self._report.add("detections outside the story", len(late), "count", "0", not late)
+
+    def _record(self, chapter: _Chapter, met: int, other: Sequence[Detection]) -> None:
+        for detection in other:
+            self._screen.verdict(
+                "unexpected", False, f"{detection.title}: {detection.sentence} [{detection.chain}]"
+            )
+        wanted = len(chapter.expected)
+        self._chapters.append(chapter)
+        self._report.add(
+            f"{chapter.about}: expected detections that came", met, "count", str(wanted), met == wanted
+        )
+        self._report.add(f"{chapter.about}: other detections", len(other), "count", "0", not other)
+        self.good = self.good and met == wanted and not other
+
+    def _show(self, detection: Detection, about: str) -> None:
+        delay = self._watch.delay_s(detection)
+        phase = detection.phase
+        if detection.origin == "load":
+            phase += f", by a process that the load of {detection.origin_model} started"
+        where = detection.command or detection.file or f"{detection.address}:{detection.port}"
+        self._screen.found(
+            detection.title,
+            detection.severity,
+            [
+                ("phase", phase),
+                ("model", detection.model or detection.origin_model),
+                ("chain", detection.chain),
+                ("what", where),
+                ("after", f"{delay:.2f} s from the kernel hook to stored and readable"),
+            ],
+        )
+        self._report.add(
+            f"{about}: {detection.rule}, hook to stored detection",
+            round(delay, 3),
+            "s",
+            f"< {_GOAL_S:.0f}",
+            delay < _GOAL_S,
+        )
