@@ -1,0 +1,1 @@
+"""Spooled kernel records to wire rows: processes, containers, workloads, text, redaction."""

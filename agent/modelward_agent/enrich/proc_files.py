@@ -1,0 +1,90 @@
+"""What /proc says of one process, read with bounds and checked against pid reuse."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_MOST = 65536
+_ARGUMENTS = 4096
+
+
+def same_start(one_ns: int, other_ns: int) -> bool:
+    """Whether two start times are the same as far as /proc can tell."""
+    return one_ns // _TICK_NS == other_ns // _TICK_NS
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A living process as /proc showed it."""
+
+    path: bytes
+    arguments: tuple[bytes, ...]
+    parent_pid: int
+
+
+class ProcFiles:
+    """Reads /proc/PID. Every answer is None when the process is gone or its pid belongs to another one
+    now."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = os.fspath(root)
+
+    def process(self, pid: int, start_ns: int) -> Seen | None:
+        """Program and arguments of the process with that start time (compared at the resolution of clock
+        ticks)."""
+        before = self._stat(pid)
+        if before is None or before[0] != start_ns // _TICK_NS:
+            return None
+        try:
+            path = os.readlink(f"{self._root}/{pid}/exe".encode())
+        except OSError:
+            path = b""
+        line = self._read(pid, "cmdline", _ARGUMENTS) or b""
+        if self._stat(pid) != before:
+            return None
+        return Seen(path.removesuffix(b" (deleted)"), tuple(line.rstrip(b"\0").split(b"\0")), before[1])
+
+    def cgroups(self, pid: int, start_ns: int) -> bytes | None:
+        """/proc/PID/cgroup."""
+        text = self._read(pid, "cgroup", _MOST)
+        started = self._stat(pid)
+        if text is None or started is None or started[0] != start_ns // _TICK_NS:
+            return None
+        return text
+
+    def key(self, pid: int) -> tuple[int, int]:
+        """Pid and start time rounded down to a clock tick; (0, 0) when it is gone."""
+        stat = self._stat(pid)
+        return (pid, stat[0] * _TICK_NS) if stat else (0, 0)
+
+    def _stat(self, pid: int) -> tuple[int, int] | None:
+        text = self._read(pid, "stat", 4096)
+        if not text:
+            return None
+        # The name stands in parentheses and may hold any byte, parentheses too: the last one ends it.
+        members = text[text.rfind(b")") + 1 :].split()
+        try:
+            return int(members[19]), int(members[1])
+        except (IndexError, ValueError):
+            return None
+
+    def _read(self, pid: int, name: str, most: int) -> bytes | None:
+        if pid <= 0:
+            return None
+        try:
+            fd = os.open(f"{self._root}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        parts: list[bytes] = []
+        try:
+            while most > 0 and (part := os.read(fd, most)):
+                parts.append(part)
+                most -= len(part)
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+        return b"".join(parts)

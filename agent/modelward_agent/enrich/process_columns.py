@@ -1,0 +1,87 @@
+"""The columns that say who did it, made by replaying a batch's exec, fork and exit records between its
+rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from modelward_proto.text import escape
+
+from modelward_agent.enrich.attribution import Attribution, Who
+from modelward_agent.enrich.columns import closed, shared
+from modelward_agent.enrich.record_flags import SEG_ARGV, SEG_PATH
+from modelward_agent.enrich.rows import Rows
+from modelward_agent.enrich.sightings import Sightings
+
+Column = npt.NDArray[Any]
+
+def replay(rows: Rows, runs: Sightings, boot: Attribution) -> tuple[list[Who], dict[int, str]]:
+    """Feed the process table in time order.
+
+    Returns:
+        Who each run is, as of its time, and the whole command line of each exec row.
+    """
+    lines: dict[int, str] = {}
+    whos: list[Who] = []
+    execs, forks, exits = runs.exec_rows.tolist(), runs.fork_rows.tolist(), runs.exit_rows.tolist()
+    fork_epochs, exit_epochs = runs.epoch[runs.fork_rows].tolist(), runs.epoch[runs.exit_rows].tolist()
+    run_epochs = runs.epoch[runs.first].tolist()
+    will_exec = {runs.actor(row).key for row in execs}
+    fork = exit_ = 0
+    for epoch in range(len(execs) + 1):
+        if epoch:
+            row = execs[epoch - 1]
+            arguments = rows.raw(row, SEG_ARGV).removesuffix(b"\0").split(b"\0")
+            lines[row] = boot.executed(runs.actor(row), rows.raw(row, SEG_PATH), arguments)
+        while fork < len(forks) and fork_epochs[fork] == epoch:
+            child = (int(runs.pid[forks[fork]]), int(runs.start_ns[forks[fork]]))
+            boot.forked(runs.actor(forks[fork]), child)
+            fork += 1
+        while len(whos) < len(run_epochs) and run_epochs[len(whos)] == epoch:
+            sighting = runs.sighting(len(whos))
+            whos.append(boot.who(sighting, will_exec=sighting.key in will_exec))
+        while exit_ < len(exits) and exit_epochs[exit_] == epoch:
+            boot.table.exited(runs.actor(exits[exit_]).key, int(rows.time_ns[exits[exit_]]))
+            exit_ += 1
+    if rows.records:
+        boot.table.expire(int(rows.time_ns[rows.records - 1]))
+    return whos, lines
+
+
+def process_columns(rows: Rows, runs: Sightings, whos: list[Who], lines: dict[int, str]) -> dict[str, Any]:
+    """Process, parent, chain, container and workload of every row."""
+    run = runs.run
+
+    def each(name: str) -> Any:
+        return shared([getattr(who, name) for who in whos], run)
+
+    return {
+        "process.pid": runs.pid,
+        "process.parent.pid": runs.parent_pid,
+        "process.entity_id": each("entity_id"),
+        "process.parent.entity_id": each("parent_id"),
+        "process.root_id": each("root_id"),
+        "process.parent.executable.path": each("parent_path"),
+        "process.chain": each("chain"),
+        "process.entry": closed("process.entry", np.array([who.entry for who in whos], np.int8)[run]),
+        "process.executable.path": _with_own(
+            [who.path for who in whos], run, {row: escape(rows.raw(row, SEG_PATH)) for row in lines}
+        ),
+        "process.command_line": _with_own([who.command_line for who in whos], run, lines),
+        "workload.id": each("workload_id"),
+        "workload.runtime": each("runtime"),
+        "container.id": shared([who.container.id for who in whos], run),
+        "k8s.pod.uid": shared([who.container.pod for who in whos], run),
+    }
+
+
+def _with_own(texts: list[str], run: Column, own: dict[int, str]) -> Any:
+    """The text of each row's run; an exec row has its own, which was not clipped to be repeated."""
+    changed = {row: text for row, text in own.items() if text != texts[run[row]]}
+    if not changed:
+        return shared(texts, run)
+    index = run.copy()
+    index[list(changed)] = np.arange(len(texts), len(texts) + len(changed))
+    return shared([*texts, *changed.values()], index)

@@ -1,0 +1,89 @@
+"""What is remembered of a serving application: its container, its runtime, the folders of its models,
+where it connected to."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from modelward_agent.enrich.containers import HOST, Container
+from modelward_agent.enrich.process_table import NO_KEY, Key
+
+_FOLDERS = 64
+_ENDPOINTS = 4096
+# Folders in which anything may lie: a model there does not make its neighbours part of the model.
+_SHARED = frozenset((
+    b"", b"/", b"/tmp", b"/var/tmp", b"/dev/shm", b"/root", b"/home", b"/etc", b"/usr", b"/var", b"/opt",
+))
+
+
+@dataclass(slots=True)
+class Workload:
+    """One server group of the kernel. Groups of one container share ``id``."""
+
+    root: Key = NO_KEY
+    id: str = ""
+    container: Container = HOST
+    settled: bool = False
+    """The container is known, or it is known that there is none."""
+    runtime: str = ""
+    runtime_rank: int = 0
+    model_folders: dict[bytes, None] = field(default_factory=dict)
+
+
+class Workloads:
+    """Bounded: the longest unused groups and endpoints are forgotten first."""
+
+    def __init__(self, *, limit: int = 4096) -> None:
+        self._limit = limit
+        self._groups: OrderedDict[int, Workload] = OrderedDict()
+        self._endpoints: OrderedDict[str, OrderedDict[str, int]] = OrderedDict()
+
+    def of(self, group: int, root: Key) -> Workload:
+        """The workload of a group; 0, which is no group, has an empty one."""
+        if not group:
+            return Workload(settled=True)
+        workload = self._groups.get(group)
+        if workload is None:
+            workload = self._groups[group] = Workload(root)
+            if len(self._groups) > self._limit:
+                self._groups.popitem(last=False)
+        else:
+            self._groups.move_to_end(group)
+        return workload
+
+    def runs(self, workload: Workload, runtime: str, rank: int) -> None:
+        """A root or server process of it runs this: the most specific guess stays."""
+        if rank > workload.runtime_rank:
+            workload.runtime, workload.runtime_rank = runtime, rank
+
+    def loaded(self, workload: Workload, path: bytes) -> None:
+        """It loaded a model from this file."""
+        folder = os.path.dirname(path)
+        if folder in _SHARED or folder in workload.model_folders:
+            return
+        if len(workload.model_folders) >= _FOLDERS:
+            del workload.model_folders[next(iter(workload.model_folders))]
+        workload.model_folders[folder] = None
+        # A Hugging Face cache keeps names and content of one model in sibling folders.
+        for name in (b"/blobs", b"/snapshots/"):
+            at = folder.find(name)
+            if at > 0 and b"/models--" in folder[:at]:
+                workload.model_folders[folder[:at]] = None
+
+    def first_connect(self, workload_id: str, endpoint: str, time_ns: int) -> int:
+        """Time of the workload's first connect to an endpoint: the given one if it is new.
+
+        The time is kept, not a mark, so that a batch enriched again after a lost ack says the same.
+        """
+        known = self._endpoints.setdefault(workload_id, OrderedDict())
+        self._endpoints.move_to_end(workload_id)
+        if len(self._endpoints) > self._limit:
+            self._endpoints.popitem(last=False)
+        first = min(known.get(endpoint, time_ns), time_ns)
+        known[endpoint] = first
+        known.move_to_end(endpoint)
+        if len(known) > _ENDPOINTS:
+            known.popitem(last=False)
+        return first
