@@ -1,0 +1,16 @@
+"""One stack for all ordinary servers: of none of them may anything be detected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stack import Whole, running
+
+
+@pytest.fixture(scope="session")
+def whole() -> Iterator[Whole]:
+    with running(applications=[Path(__file__).parent / "servers"]) as everything:
+        yield everything
