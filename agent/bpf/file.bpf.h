@@ -1,0 +1,193 @@
+/* Successful opens. One body; its doors are the exits of the calls that open, with the name taken at their entries. */
+
+/* Is it what a thief of secrets opens? Such opens are never merged and have the ring that opens cannot fill. */
+static __always_inline bool names_credential(struct mw_name *name)
+{
+	return bpf_map_lookup_elem(&credentials, name->text) != NULL;
+}
+
+/* The last part of a path, as a name. */
+static __always_inline void last_part(struct mw_name *name, struct mw_scratch *s, u32 length)
+{
+	u32 at = length, n;
+
+	__builtin_memset(name, 0, sizeof(*name));
+	for (u32 i = 0; i < MW_NAME - 1; i++) {
+		if (at == 0 || s->asked[(at - 1) & (MW_PATH_MAX - 1)] == '/')
+			break;
+		at--;
+	}
+	n = length - at;
+	if (n && n < MW_NAME && !bpf_probe_read_kernel(name->text, n & (MW_NAME - 1), &s->asked[at & (MW_PATH_MAX - 1)]))
+		name->length = n;
+}
+
+static __always_inline bool same_name(const struct mw_name *a, const struct mw_name *b)
+{
+	if (a->length != b->length)
+		return false;
+	for (u32 i = 0; i < MW_NAME; i += 8)
+		if (*(u64 *)&a->text[i] != *(u64 *)&b->text[i])
+			return false;
+	return true;
+}
+
+/* Bring the name asked for into scratch->asked: what was kept at entry, else what user memory says now. */
+static __always_inline void fetch_asked(struct mw_scratch *s, struct mw_task *t, const char *pointer)
+{
+	long n;
+
+	s->asked_length = 0;
+	if (t && t->asked_pointer == (u64)pointer && t->asked_length && t->asked_length < MW_ASKED) {
+		bpf_probe_read_kernel(s->asked, MW_ASKED, t->asked);
+		s->asked_length = t->asked_length;
+		return;
+	}
+	n = bpf_probe_read_user_str(s->asked, MW_PATH_MAX, pointer);
+	if (n > 1 && n <= MW_PATH_MAX)
+		s->asked_length = n - 1;
+}
+
+static __noinline bool is_artifact(struct mw_scratch *s, struct file *file)
+{
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+	struct mw_name name;
+
+	name_of(&name, dentry);
+	if (names_artifact(&name, dentry))
+		return true;
+	last_part(&name, s, s->asked_length);
+	return names_artifact(&name, dentry);
+}
+
+static __always_inline bool may_become_tracked(struct task_struct *task)
+{
+	struct mm_struct *mm = task->mm;
+
+	if (task->flags & PF_KTHREAD || task->tgid == 1 || !mm)
+		return false;
+	return !(program_listed(mm->exe_file) & MW_AS_EXCLUDED);
+}
+
+static __always_inline void entered(const char *pointer, u32 flags)
+{
+	struct mw_task *t = state_of(bpf_get_current_task_btf());
+	long n;
+
+	if (!t || t->excluded)
+		return;
+	n = bpf_probe_read_user_str(t->asked, MW_ASKED, pointer);
+	t->asked_pointer = (u64)pointer;
+	t->asked_flags = flags;
+	t->asked_length = n > 1 ? n - 1 : 0;
+	if (n == MW_ASKED)
+		t->asked_length = MW_ASKED;	/* longer: read again at exit */
+}
+
+static __noinline int opened(struct task_struct *task, u32 fd, const char *pointer)
+{
+	struct mw_task *t = state_of(task);
+	struct mw_repeat_key key;
+	struct mw_scratch *s;
+	struct mw_name name, asked;
+	struct dentry *dentry;
+	struct inode *inode;
+	struct file *file;
+	u32 access, flags, artifact = 0, control = 0, kept;
+
+	if (t && t->excluded)
+		return 0;
+	file = file_at(task, fd);
+	if (!file)
+		return 0;
+	inode = BPF_CORE_READ(file, f_inode);
+	flags = BPF_CORE_READ(file, f_flags);
+	access = flags & O_PATH ? 0 : (flags & O_ACCMODE) + 1;
+	if (access > 3)
+		access = 0;
+	if (!t && (access != 1 || (BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG))
+		return 0;
+	s = claim();
+	if (!s) {
+		if (t)
+			count(MW_HOP_MISSED, MW_FILE_OPEN);
+		return 0;
+	}
+	kept = t && t->asked_pointer == (u64)pointer;
+	fetch_asked(s, t, pointer);
+	if (access == 1 && (BPF_CORE_READ(inode, i_mode) & S_IFMT) == S_IFREG)
+		artifact = is_artifact(s, file);
+	if (!t) {
+		if (!artifact || !may_become_tracked(task))
+			goto out;
+		t = new_group(task, MW_PHASE_UNKNOWN, MW_OBSERVED, 0);
+		if (!t)
+			goto out;
+	}
+	if (!fill(&s->h, task, t, MW_FILE_OPEN))
+		goto out;
+	dentry = BPF_CORE_READ(file, f_path.dentry);
+	name_of(&name, dentry);
+	last_part(&asked, s, s->asked_length);
+	s->h.file.access = access;
+	s->h.file.open_flags = flags;
+	fill_file(&s->h, file);
+	/* A thread that shares the descriptors may have put another file there since. */
+	if (asked.length && !same_name(&name, &asked) && task->files && BPF_CORE_READ(task, files, count.counter) > 1)
+		s->h.flags |= MW_F_RACED;
+	if (kept && (t->asked_flags ^ flags) & O_ACCMODE)
+		s->h.flags |= MW_F_RACED;
+	if (artifact)
+		s->h.flags |= MW_F_ARTIFACT;
+	repeat_key(&key, &s->h);
+	key.how = flags;
+	key.object[0] = s->h.file.inode;
+	key.object[1] = (u64)s->h.file.device << 32 | (u32)BPF_CORE_READ(dentry, d_name.len);
+	key.object[2] = (u64)dentry ^ BPF_CORE_READ(dentry, d_name.hash_len);
+	key.object[3] = (u64)BPF_CORE_READ(dentry, d_parent);
+	if (artifact) {
+		artifact_opened(s, task, t);
+	} else if (repeated(&key, &s->h)) {
+		goto out;
+	} else {
+		control = names_credential(&name) || names_credential(&asked);
+	}
+	append_path(s, MW_SEG_PATH, task, BPF_CORE_READ(file, f_path.mnt), dentry);
+	append_asked(s);
+	if (!control && !artifact)
+		remember(&key, s);
+	emit(s, control);
+out:
+	release(s);
+	return 0;
+}
+
+#define OPEN_DOOR(call, pointer_at_exit, pointer_at_entry, flags_at_entry) \
+SEC("tp/syscalls/sys_enter_" #call) \
+int enter_##call(struct trace_event_raw_sys_enter *ctx) \
+{ \
+	entered((const char *)ctx->args[pointer_at_entry], flags_at_entry); \
+	return 0; \
+} \
+SEC("tp/syscalls/sys_exit_" #call) \
+int exit_##call(struct trace_event_raw_sys_exit *ctx) \
+{ \
+	struct task_struct *task = bpf_get_current_task_btf(); \
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task); \
+	if (ctx->ret < 0 || !regs) \
+		return 0; \
+	return opened(task, ctx->ret, (const char *)regs->pointer_at_exit); \
+}
+
+static __always_inline u32 how_flags(unsigned long how)
+{
+	u64 flags = 0;
+
+	bpf_probe_read_user(&flags, sizeof(flags), (void *)how);
+	return flags;
+}
+
+OPEN_DOOR(open, di, 0, ctx->args[1])
+OPEN_DOOR(openat, si, 1, ctx->args[2])
+OPEN_DOOR(openat2, si, 1, how_flags(ctx->args[2]))
+OPEN_DOOR(creat, di, 0, O_WRONLY)

@@ -1,0 +1,173 @@
+/* Connects, listening sockets, and answers: what is sent on a socket that a listening one accepted. */
+
+static __always_inline void fill_net(struct mw_header *h, u32 family, u32 type, u32 protocol, u16 port)
+{
+	h->net.family = family;
+	h->net.port = port;
+	h->net.transport = protocol == IPPROTO_TCP || (!protocol && type == SOCK_STREAM) ? 1 :
+			   protocol == IPPROTO_UDP || (!protocol && type == SOCK_DGRAM) ? 2 : 4;
+}
+
+static __always_inline void emit_net(struct mw_scratch *s)
+{
+	struct mw_repeat_key key;
+
+	repeat_key(&key, &s->h);
+	__builtin_memcpy(key.object, s->h.net.address, 16);
+	key.object[2] = (u64)s->h.net.family << 32 | s->h.net.port;
+	key.object[3] = s->h.net.transport;
+	if (repeated(&key, &s->h))
+		return;
+	remember(&key, s);
+	emit(s, 0);
+}
+
+/* The address as the kernel copied it, before the attempt: no race, and no toll on other system calls. */
+static __always_inline int connecting(struct bpf_sock_addr *ctx, u32 family)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct mw_task *t = state_of(task);
+	struct mw_scratch *s;
+	u32 *address;
+
+	if (!t || t->excluded)
+		return 1;
+	s = claim();
+	if (!s) {
+		count(MW_HOP_MISSED, MW_NET_CONNECT);
+		return 1;
+	}
+	if (fill(&s->h, task, t, MW_NET_CONNECT)) {
+		address = (u32 *)s->h.net.address;
+		if (family == AF_INET) {
+			address[0] = ctx->user_ip4;
+		} else {
+			address[0] = ctx->user_ip6[0];
+			address[1] = ctx->user_ip6[1];
+			address[2] = ctx->user_ip6[2];
+			address[3] = ctx->user_ip6[3];
+		}
+		fill_net(&s->h, family, ctx->type, ctx->protocol, bpf_ntohs(ctx->user_port));
+		s->h.outcome = MW_ATTEMPTED;
+		emit_net(s);
+	}
+	release(s);
+	return 1;
+}
+
+SEC("cgroup/connect4")
+int connect4(struct bpf_sock_addr *ctx)
+{
+	return connecting(ctx, AF_INET);
+}
+
+SEC("cgroup/connect6")
+int connect6(struct bpf_sock_addr *ctx)
+{
+	return connecting(ctx, AF_INET6);
+}
+
+struct mw_sockaddr {
+	u16 family;
+	u16 port;
+	union {
+		u32 ip4;
+		struct {
+			u32 flow;
+			u32 ip6[4];
+		};
+	};
+};
+
+/* The other door of connect, where a cgroup program cannot be attached: the address is read from user memory after the call. */
+SEC("tp/syscalls/sys_exit_connect")
+int exit_connect(struct trace_event_raw_sys_exit *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	struct mw_task *t = state_of(task);
+	struct mw_sockaddr a = {};
+	struct mw_scratch *s;
+	struct socket *socket;
+	struct file *file;
+	long ret = ctx->ret;
+
+	if (!t || t->excluded || !regs)
+		return 0;
+	bpf_probe_read_user(&a, 8, (void *)regs->si);
+	if (a.family == AF_INET6)
+		bpf_probe_read_user(&a, sizeof(a), (void *)regs->si);
+	else if (a.family != AF_INET)
+		return 0;
+	file = file_at(task, regs->di);
+	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return 0;
+	socket = BPF_CORE_READ(file, private_data);
+	s = claim();
+	if (!s) {
+		count(MW_HOP_MISSED, MW_NET_CONNECT);
+		return 0;
+	}
+	if (fill(&s->h, task, t, MW_NET_CONNECT)) {
+		if (a.family == AF_INET)
+			__builtin_memcpy(s->h.net.address, &a.ip4, 4);
+		else
+			__builtin_memcpy(s->h.net.address, a.ip6, 16);
+		fill_net(&s->h, a.family, BPF_CORE_READ(socket, type), 0, bpf_ntohs(a.port));
+		s->h.outcome = ret == 0 ? MW_SUCCESS : ret == -EINPROGRESS ? MW_RESULT_UNKNOWN : MW_FAILURE;
+		emit_net(s);
+	}
+	release(s);
+	return 0;
+}
+
+/* Every listening socket of the host is tagged: its process may become tracked only later. */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(on_sock_state, struct sock *sk, int before, int after)
+{
+	struct task_struct *task;
+	struct mw_scratch *s;
+	struct mw_task *t;
+
+	if (after != TCP_LISTEN)
+		return 0;
+	bpf_sk_storage_get(&listeners, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	task = bpf_get_current_task_btf();
+	t = state_of(task);
+	if (!t || t->excluded)
+		return 0;
+	s = claim();
+	if (!s) {
+		count(MW_HOP_MISSED, MW_NET_LISTEN);
+		return 0;
+	}
+	if (fill(&s->h, task, t, MW_NET_LISTEN)) {
+		if (sk->__sk_common.skc_family == AF_INET) {
+			u32 address = sk->__sk_common.skc_rcv_saddr;
+
+			__builtin_memcpy(s->h.net.address, &address, 4);
+		} else {
+			BPF_CORE_READ_INTO(&s->h.net.address, sk, __sk_common.skc_v6_rcv_saddr);
+		}
+		fill_net(&s->h, sk->__sk_common.skc_family, SOCK_STREAM, IPPROTO_TCP, sk->__sk_common.skc_num);
+		emit(s, 0);
+	}
+	release(s);
+	return 0;
+}
+
+/* net/socket.c: after each send on any socket. */
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(on_send, struct sock *sk, int length, int flags)
+{
+	struct task_struct *task;
+	struct mw_task *t;
+
+	if (length <= 0 || !bpf_sk_storage_get(&listeners, sk, 0, 0))
+		return 0;
+	task = bpf_get_current_task_btf();
+	t = state_of(task);
+	if (t && !t->excluded)
+		answered(task, t);
+	return 0;
+}

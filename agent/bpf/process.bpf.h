@@ -1,0 +1,249 @@
+/* exec, fork, exit. Doors: scheduler tracepoints, which cost nothing on other paths. */
+#include "tracking.h"
+
+/* kernel/fork.c: after the child is complete and before it runs; also fires for io_uring workers. */
+SEC("tp_btf/task_newtask")
+int BPF_PROG(on_newtask, struct task_struct *child, u64 clone_flags)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct mw_task *t = state_of(task), *c, *l;
+	struct mw_scope_slot *scope;
+	struct mw_group *g;
+	struct mw_scratch *s;
+
+	if (!t)
+		return 0;
+	c = bpf_task_storage_get(&tasks, child, t, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!c || t->excluded)
+		return 0;
+	c->asked_pointer = 0;
+	g = group_at(t->group_slot, t->group);
+	if (!g)
+		return 0;
+	__sync_fetch_and_add(&g->tasks, 1);
+	c->stopping = 0;
+	if (!(clone_flags & CLONE_THREAD)) {
+		/* a forked child has its parent's model in memory */
+		l = leader_state(task);
+		if (l) {
+			c->instance = l->instance;
+			c->instance_inode = l->instance_inode;
+			c->instance_device = l->instance_device;
+			c->instances = l->instances;
+		}
+	}
+	scope = scope_at(t->scope_slot, t->scope_instance);
+	if (scope) {
+		c->origin_instance = scope->instance;
+		c->origin_time_ns = bpf_ktime_get_boot_ns();
+		c->origin_scope = scope_state(scope, c->origin_time_ns);
+		c->origin_via = clone_flags & CLONE_THREAD ? MW_VIA_THREAD : MW_VIA_FORK;
+	}
+	if (clone_flags & CLONE_THREAD)
+		return 0;
+	s = claim();
+	if (!s) {
+		count(MW_HOP_MISSED, MW_PROCESS_FORK);
+		return 0;
+	}
+	if (fill(&s->h, task, t, MW_PROCESS_FORK)) {
+		s->h.fork.child_start_ns = child->start_boottime;
+		s->h.fork.child_tgid = child->tgid;
+		s->h.fork.child_tid = child->pid;
+		emit(s, 1);
+	}
+	release(s);
+	return 0;
+}
+
+static __always_inline u64 changed_ns(struct inode *inode)
+{
+	u64 m, c;
+
+	if (bpf_core_field_exists(inode->i_mtime_sec)) {
+		m = BPF_CORE_READ(inode, i_mtime_sec) * 1000000000ULL + BPF_CORE_READ(inode, i_mtime_nsec);
+		c = BPF_CORE_READ(inode, i_ctime_sec) * 1000000000ULL + BPF_CORE_READ(inode, i_ctime_nsec);
+	} else if (bpf_core_field_exists(((struct inode___before_6_11 *)inode)->__i_ctime)) {
+		struct inode___before_6_11 *old = (void *)inode;
+
+		m = BPF_CORE_READ(old, i_mtime.tv_sec) * 1000000000ULL + BPF_CORE_READ(old, i_mtime.tv_nsec);
+		c = BPF_CORE_READ(old, __i_ctime.tv_sec) * 1000000000ULL + BPF_CORE_READ(old, __i_ctime.tv_nsec);
+	} else {
+		struct inode___before_6_6 *old = (void *)inode;
+
+		m = BPF_CORE_READ(old, i_mtime.tv_sec) * 1000000000ULL + BPF_CORE_READ(old, i_mtime.tv_nsec);
+		c = BPF_CORE_READ(old, i_ctime.tv_sec) * 1000000000ULL + BPF_CORE_READ(old, i_ctime.tv_nsec);
+	}
+	return m > c ? m : c;
+}
+
+/* Object members and flags that say what sort of file it is. */
+static __always_inline void fill_file(struct mw_header *h, struct file *file)
+{
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct super_block *sb = BPF_CORE_READ(inode, i_sb);
+	u64 magic = BPF_CORE_READ(sb, s_magic);
+	char head[6] = {};
+
+	h->file.inode = BPF_CORE_READ(inode, i_ino);
+	h->file.device = BPF_CORE_READ(sb, s_dev);
+	h->file.links = BPF_CORE_READ(inode, i_nlink);
+	if (h->file.links == 0 || (!BPF_CORE_READ(dentry, d_hash.pprev) && dentry != BPF_CORE_READ(dentry, d_parent)))
+		h->flags |= MW_F_UNLINKED;
+	if (magic == TMPFS_MAGIC || magic == RAMFS_MAGIC) {
+		h->flags |= MW_F_TMPFS;
+		bpf_probe_read_kernel(head, sizeof(head), BPF_CORE_READ(dentry, d_name.name));
+		if (dentry == BPF_CORE_READ(dentry, d_parent) && head[0] == 'm' && head[1] == 'e' && head[2] == 'm' && head[3] == 'f' &&
+		    head[4] == 'd' && head[5] == ':')
+			h->flags |= MW_F_MEMFD;
+	}
+}
+
+static __always_inline struct file *file_at(struct task_struct *task, u32 fd)
+{
+	struct files_struct *files = task->files;
+	struct fdtable *fdt;
+	struct file **slots, *file = NULL;
+
+	if (!files)
+		return NULL;
+	fdt = BPF_CORE_READ(files, fdt);
+	if (fd >= BPF_CORE_READ(fdt, max_fds))
+		return NULL;
+	slots = BPF_CORE_READ(fdt, fd);
+	if (bpf_probe_read_kernel(&file, sizeof(file), slots + fd))
+		return NULL;
+	return file;
+}
+
+static __always_inline bool is_socket(struct task_struct *task, u32 fd)
+{
+	struct file *file = file_at(task, fd);
+
+	return file && (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) == S_IFSOCK;
+}
+
+/* fs/exec.c, exec_binprm(): the new program is in place, its arguments are in fresh pages. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	struct mw_scratch *s;
+	struct mw_task *t = state_of(task);
+	struct mw_scope_slot *scope;
+	struct mw_config *c;
+	struct mm_struct *mm = task->mm;
+	struct fs_struct *fs = task->fs;
+	struct file *exe;
+	u64 arg_start, arg_length;
+	u32 length, server, began = 0, zero = 0;
+
+	if ((t && t->excluded) || !mm)
+		return 0;
+	s = claim();
+	if (!s) {
+		if (t)
+			count(MW_HOP_MISSED, MW_PROCESS_EXEC);
+		return 0;
+	}
+	exe = mm->exe_file;
+	arg_start = mm->arg_start;
+	arg_length = mm->arg_end - arg_start;
+	length = arg_length > MW_PATH_MAX ? MW_PATH_MAX : arg_length;
+	if (length && bpf_probe_read_user(s->asked, length, (void *)arg_start))
+		length = 0;
+	server = match_server(s, exe, length);
+	if (!t && server) {
+		t = new_group(task, MW_PHASE_START, MW_OBSERVED, 1);
+		began = 1;
+	}
+	if (!t)
+		goto out;
+	t->server = server;
+	t->asked_pointer = 0;
+	/* The program's memory is new: no model of before is in it. */
+	t->instance = 0;
+	t->instance_inode = 0;
+	t->instances = 0;
+	scope = scope_at(t->scope_slot, t->scope_instance);
+	if (scope && !t->origin_instance) {
+		t->origin_instance = scope->instance;
+		t->origin_time_ns = bpf_ktime_get_boot_ns();
+		t->origin_scope = scope_state(scope, t->origin_time_ns);
+		t->origin_via = MW_VIA_EXEC;
+	}
+	if (began)
+		tell_of_process(task, t, MW_PHASE_UNKNOWN, MW_PHASE_START, MW_BY_EXEC);
+	if (!fill(&s->h, task, t, MW_PROCESS_EXEC))
+		goto out;
+	s->h.file.args_count = bprm->argc;
+	s->h.file.args_length = arg_length > ~0u ? ~0u : arg_length;
+	if (exe) {
+		fill_file(&s->h, exe);
+		s->h.file.changed_ns = changed_ns(BPF_CORE_READ(exe, f_inode));
+		c = bpf_map_lookup_elem(&config, &zero);
+		if (c && c->wall_offset_ns && s->h.file.changed_ns > s->h.root_start_ns + c->wall_offset_ns)
+			s->h.flags |= MW_F_NEWER_THAN_ROOT;
+		append_path(s, MW_SEG_PATH, task, BPF_CORE_READ(exe, f_path.mnt), BPF_CORE_READ(exe, f_path.dentry));
+	}
+	append_string(s, MW_SEG_ASKED, bprm->filename);
+	if (bprm->interp != bprm->filename)
+		append_string(s, MW_SEG_INTERPRETER, bprm->interp);
+	if (fs)
+		append_path(s, MW_SEG_CWD, NULL, BPF_CORE_READ(fs, pwd.mnt), BPF_CORE_READ(fs, pwd.dentry));
+	if (arg_length > MW_PATH_MAX)
+		s->h.flags |= MW_F_TRUNCATED;
+	append(s, MW_SEG_ARGV, s->asked, length);
+	if (is_socket(task, 0) || is_socket(task, 1))
+		s->h.flags |= MW_F_STDIO_SOCKET;
+	emit(s, 1);
+out:
+	release(s);
+	return 0;
+}
+
+/* kernel/exit.c, do_exit(): once per thread; the process ends with the last one. */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+	struct mw_task *t = state_of(task), *l;
+	struct signal_struct *signal = task->signal;
+	struct mw_ending ending = {};
+	struct mw_scratch *s;
+	struct mw_group *g;
+	int code = task->exit_code;
+
+	if (!t || t->excluded)
+		return 0;
+	g = group_at(t->group_slot, t->group);
+	if (!g)
+		return 0;
+	if (signal && signal->live.counter > 0) {
+		leave_group(t);
+		return 0;
+	}
+	if (signal && signal->flags & SIGNAL_GROUP_EXIT)
+		code = signal->group_exit_code;
+	if (g->live_scopes) {
+		ending.now = bpf_ktime_get_boot_ns();
+		ending.group = g->id;
+		ending.tgid = task->tgid;
+		bpf_loop(MW_SCOPES, end_scope_of, &ending, 0);
+	}
+	l = leader_state(task);
+	if (l && __sync_lock_test_and_set(&l->stopping, 0))
+		__sync_fetch_and_add(&g->stopping, -1);
+	s = claim();
+	if (!s) {
+		count(MW_HOP_MISSED, MW_PROCESS_EXIT);
+	} else {
+		if (fill(&s->h, task, t, MW_PROCESS_EXIT)) {
+			s->h.exit.signal = code & 0x7f;
+			s->h.exit.code = code & 0x7f ? -1 : (code >> 8) & 0xff;
+			emit(s, 1);
+		}
+		release(s);
+	}
+	leave_group(t);
+	return 0;
+}

@@ -1,0 +1,197 @@
+/* What the kernel side remembers: per task, per server group, per load scope; and the lists that user space fills.
+ *
+ * A task holds slot numbers, so that a change of phase is one write. A slot is reused: each reference carries the id it was made with,
+ * and one whose id no longer stands in the slot is void. That is also how closing a scope closes it for every task that inherited it.
+ */
+#ifndef MODELWARD_STATE_H
+#define MODELWARD_STATE_H
+
+#include "kernel.h"
+#include "events.h"
+
+#define MW_GROUPS	1024
+#define MW_SCOPES	1024
+#define MW_GROUP_SCOPES	128	/* quota of one group: beyond it, a load is judged as load without an instance of its own */
+#define MW_SCOPE_FILES	8
+#define MW_ASKED	208
+#define MW_NAME		64	/* of a program, module or file in the lists; padded with zeros */
+#define MW_EXTENSION	16
+
+enum mw_hop { MW_HOP_SEEN, MW_HOP_MISSED, MW_HOP_MERGED, MW_HOP_DROPPED, MW_HOP_MAX };
+
+/* Where a name of the list of servers may stand. */
+#define MW_AS_PROGRAM	(1u << 0)	/* base name of the program */
+#define MW_AS_SCRIPT	(1u << 1)	/* base name of a script that Python runs */
+#define MW_AS_MODULE	(1u << 2)	/* python -m */
+#define MW_AS_EXCLUDED	(1u << 3)	/* program that never becomes tracked by reading an artifact */
+
+/* What else must hold for an extension to make an artifact. */
+#define MW_EXT_MODEL_BIN	(1u << 0)	/* only pytorch_model*, model* and the like */
+#define MW_EXT_NOT_SITE		(1u << 1)	/* not in site-packages: .pth files of Python itself */
+
+struct mw_config {
+	u64 wall_offset_ns;	/* wall clock minus boot clock */
+	u64 quiet_ns;
+};
+
+struct mw_task {
+	u64 group;		/* 0: not tracked */
+	u64 scope_instance;	/* 0: in no scope */
+	u32 group_slot;
+	u32 scope_slot;
+	u64 origin_instance;
+	u64 origin_time_ns;
+	u8 origin_scope;
+	u8 origin_via;
+	u8 excluded;		/* the agent itself and what it starts */
+	u8 server;		/* the program matched the list of servers */
+	/* Of the process: valid in the thread group leader's entry. */
+	u32 stopping;
+	u64 instance;		/* the only model of the process, 0: none or several */
+	u64 instance_inode;
+	u32 instance_device;
+	u32 instances;
+	/* Name given to the open that this thread is in, taken before the kernel reads it. */
+	u32 asked_length;
+	u32 asked_flags;
+	u64 asked_pointer;
+	char asked[MW_ASKED];
+};
+
+struct mw_group {
+	u64 id;
+	u64 root_start_ns;
+	u64 instance;		/* the only model of the group, 0: none or several */
+	u64 instance_inode;
+	u32 instance_device;
+	u32 instances;
+	u32 root_tgid;
+	u32 tasks;
+	u32 phase;
+	u32 evidence;
+	u32 loaded;		/* loads that ended well */
+	u32 open_scopes;
+	u32 live_scopes;	/* open and tail */
+	u32 stopping;		/* processes that were told to stop */
+	u32 overflow;
+	u32 pad;
+};
+
+struct mw_scope_slot {
+	u64 instance;		/* 0: free */
+	u64 group;
+	u64 last_io_ns;
+	u32 state;		/* enum mw_scope */
+	u32 group_slot;
+	u32 tgid;
+	u32 files;
+	u64 inode[MW_SCOPE_FILES];
+	u32 device[MW_SCOPE_FILES];
+	struct mw_small record;	/* the record that told of its opening: later ones of this scope are made from it */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct mw_task);
+} tasks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MW_GROUPS);
+	__type(key, u32);
+	__type(value, struct mw_group);
+} groups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MW_SCOPES);
+	__type(key, u32);
+	__type(value, struct mw_scope_slot);
+} scopes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct mw_config);
+} config SEC(".maps");
+
+/* Lists. Names padded with zeros; values are MW_AS_* and MW_EXT_*. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, char[MW_NAME]);
+	__type(value, u32);
+} programs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, char[MW_EXTENSION]);
+	__type(value, u32);
+} extensions SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, char[MW_NAME]);
+	__type(value, u32);
+} credentials SEC(".maps");
+
+/* Processes that user space wants adopted or excluded; read by the task iterator alone. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u32);
+	__type(value, u32);
+} wanted SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, u32);
+} listeners SEC(".maps");	/* tag of a listening socket, inherited by what it accepts */
+
+struct mw_totals {
+	u32 group_hint;
+	u32 scope_mark;		/* no scope slot at or above this one was ever used */
+	u32 groups_made;
+	u32 instance_count;
+};
+struct mw_totals totals;
+volatile const u32 zero_start = 0;	/* unknown to the verifier, so that loops over it converge */
+
+static __always_inline struct mw_group *group_at(u32 slot, u64 id)
+{
+	struct mw_group *group = bpf_map_lookup_elem(&groups, &slot);
+
+	return group && id && group->id == id ? group : NULL;
+}
+
+static __always_inline struct mw_scope_slot *scope_at(u32 slot, u64 instance)
+{
+	struct mw_scope_slot *scope = bpf_map_lookup_elem(&scopes, &slot);
+
+	return scope && instance && scope->instance == instance ? scope : NULL;
+}
+
+static __always_inline u64 quiet_ns(void)
+{
+	u32 zero = 0;
+	struct mw_config *c = bpf_map_lookup_elem(&config, &zero);
+
+	return c && c->quiet_ns ? c->quiet_ns : 100000000ULL;
+}
+
+/* A scope that has seen no artifact I/O for a while is a tail even before the sweep has written so. */
+static __always_inline u32 scope_state(struct mw_scope_slot *scope, u64 now)
+{
+	if (scope->state != MW_SCOPE_OPEN)
+		return scope->state;
+	return now - scope->last_io_ns > quiet_ns() && now > scope->last_io_ns ? MW_SCOPE_TAIL : MW_SCOPE_OPEN;
+}
+
+#endif

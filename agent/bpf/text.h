@@ -1,0 +1,239 @@
+/* Scratch space, texts of a record, and the path of a file: walked from its dentry up across mounts, built from the end. */
+#ifndef MODELWARD_TEXT_H
+#define MODELWARD_TEXT_H
+
+#include "state.h"
+
+#define MW_PATH_MAX	4096
+#define MW_TEXT_ROOM	(MW_LARGE_SIZE - MW_HEADER_SIZE)
+#define MW_WALK_STEPS	2200	/* 2,047 folders fit in a path; the rest are mounts crossed */
+
+/* Offsets are masked with 8191 and lengths are at most 4096: the rooms are as large as that can reach. */
+struct mw_scratch {
+	u64 busy;
+	/* From here on the value of the repeat table, see emit.h. */
+	u64 repeats;
+	u64 last_ns;
+	struct mw_header h;
+	char text[8192 + MW_PATH_MAX];
+	char path[8192];
+	char asked[MW_PATH_MAX];
+	u32 used;		/* of text */
+	u32 asked_length;
+	u32 pad[2];
+};
+
+/* Programs of some hooks can be preempted, and interrupts nest: a program claims one of several. */
+#define MW_SCRATCHES	3
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MW_SCRATCHES);
+	__type(key, u32);
+	__type(value, struct mw_scratch);
+} scratches SEC(".maps");
+
+static __always_inline struct mw_scratch *claim(void)
+{
+	struct mw_scratch *s;
+
+	for (u32 i = 0; i < MW_SCRATCHES; i++) {
+		u32 index = i;
+
+		s = bpf_map_lookup_elem(&scratches, &index);
+		if (s && !__sync_lock_test_and_set(&s->busy, 1)) {
+			__builtin_memset(&s->h, 0, sizeof(s->h));
+			s->used = 0;
+			return s;
+		}
+	}
+	return NULL;
+}
+
+static __always_inline void release(struct mw_scratch *s)
+{
+	__sync_lock_test_and_set(&s->busy, 0);
+}
+
+/* Append a text of the kernel's; what does not fit is left out and flagged. */
+static __noinline void append(struct mw_scratch *s, u32 segment, const void *from, u32 length)
+{
+	u32 used = s->used;
+
+	if (segment >= MW_SEG_MAX)
+		return;
+	if (used >= MW_TEXT_ROOM || used > 8191) {
+		if (length)
+			s->h.flags |= MW_F_TRUNCATED;
+		return;
+	}
+	if (length > MW_TEXT_ROOM - used) {
+		length = MW_TEXT_ROOM - used;
+		s->h.flags |= MW_F_TRUNCATED;
+	}
+	if (length > MW_PATH_MAX) {
+		length = MW_PATH_MAX;
+		s->h.flags |= MW_F_TRUNCATED;
+	}
+	if (length == 0)
+		return;
+	if (bpf_probe_read_kernel(&s->text[used & 8191], length, from))
+		return;
+	s->h.seg[segment] = length;
+	s->used = used + length;
+}
+
+/* Append a string of the kernel's that ends with NUL. */
+static __noinline void append_string(struct mw_scratch *s, u32 segment, const char *from)
+{
+	u32 used = s->used;
+	long n;
+
+	if (segment >= MW_SEG_MAX || used > 8191)
+		return;
+	n = bpf_probe_read_kernel_str(&s->text[used & 8191], MW_PATH_MAX, from);
+	if (n <= 1)
+		return;
+	if (n == MW_PATH_MAX || used + n - 1 > MW_TEXT_ROOM)
+		s->h.flags |= MW_F_TRUNCATED;
+	if (used + n - 1 > MW_TEXT_ROOM)
+		return;
+	s->h.seg[segment] = n - 1;
+	s->used = used + n - 1;
+}
+
+struct mw_walk {
+	char *path;		/* 8,192 bytes, the first 4,096 are filled from their end */
+	struct dentry *dentry;
+	struct mount *mount;
+	struct dentry *root_dentry;	/* of the process */
+	struct mount *root_mount;
+	u32 at;
+	u32 cut;
+	u32 in_root;
+	u32 ended;
+};
+
+static __always_inline struct mount *mount_of(struct vfsmount *mnt)
+{
+	return (void *)mnt - bpf_core_field_offset(struct mount, mnt);
+}
+
+static long walk_step(u32 index, struct mw_walk *w)
+{
+	struct dentry *dentry = w->dentry, *parent;
+	struct mount *mount = w->mount, *above;
+	const unsigned char *name;
+	u32 length, at;
+
+	if (dentry == w->root_dentry && mount == w->root_mount)
+		w->in_root = 1;
+	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
+		above = BPF_CORE_READ(mount, mnt_parent);
+		if (above == mount) {
+			w->ended = 1;
+			return 1;
+		}
+		w->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+		w->mount = above;
+		return 0;
+	}
+	parent = BPF_CORE_READ(dentry, d_parent);
+	length = BPF_CORE_READ(dentry, d_name.len);
+	name = BPF_CORE_READ(dentry, d_name.name);
+	at = w->at;
+	if (parent == dentry) {
+		/* memfd, pipe, or a mount that is gone: its name stands alone */
+		w->ended = 1;
+		if (index || length == 0 || length > 255)
+			return 1;
+	}
+	if (length > 255 || length + 1 > at) {
+		w->cut = 1;
+		return 1;
+	}
+	at -= length;
+	if (length && bpf_probe_read_kernel(&w->path[at & 8191], length & 255, name))
+		return 1;
+	if (parent == dentry) {
+		w->at = at;
+		return 1;
+	}
+	at -= 1;
+	w->path[at & 8191] = '/';
+	w->at = at;
+	w->dentry = parent;
+	return 0;
+}
+
+/* Resolve and append the path of (mnt, dentry), in the view of the mount namespace's root. Sets MW_F_OUTSIDE_ROOT, MW_F_TRUNCATED. */
+static __noinline void append_path(struct mw_scratch *s, u32 segment, struct task_struct *task, struct vfsmount *mnt,
+				   struct dentry *dentry)
+{
+	struct fs_struct *fs = task ? BPF_CORE_READ(task, fs) : NULL;
+	struct mw_walk w = {
+		.path = s->path,
+		.dentry = dentry,
+		.mount = mount_of(mnt),
+		.at = MW_PATH_MAX + zero_start,
+	};
+	u32 at;
+
+	if (fs) {
+		w.root_dentry = BPF_CORE_READ(fs, root.dentry);
+		w.root_mount = mount_of(BPF_CORE_READ(fs, root.mnt));
+	}
+	bpf_loop(MW_WALK_STEPS, walk_step, &w, 0);
+	at = w.at;
+	if (w.cut || !w.ended)
+		s->h.flags |= MW_F_TRUNCATED;
+	if (at > MW_PATH_MAX)
+		return;
+	if (at == MW_PATH_MAX) {
+		at -= 1;
+		s->path[at & 8191] = '/';
+	}
+	if (fs && !w.in_root && s->path[at & 8191] == '/')
+		s->h.flags |= MW_F_OUTSIDE_ROOT;
+	append(s, segment, &s->path[at & 8191], MW_PATH_MAX - at);
+}
+
+struct mw_compare {
+	struct mw_scratch *s;
+	u32 length;
+	u32 differs;
+};
+
+static long compare_step(u32 index, struct mw_compare *c)
+{
+	u32 at = index * 8;
+
+	if (at + 8 > c->length) {
+		if (at >= c->length)
+			return 1;
+		at = c->length - 8;	/* the last step overlaps the one before */
+	}
+	at &= MW_PATH_MAX - 1;
+	if (at > MW_PATH_MAX - 8)
+		return 1;
+	if (*(u64 *)&c->s->text[at] != *(u64 *)&c->s->asked[at]) {
+		c->differs = 1;
+		return 1;
+	}
+	return 0;
+}
+
+/* Append the name asked for, unless it is the path itself, which must be the record's first text. */
+static __noinline void append_asked(struct mw_scratch *s)
+{
+	struct mw_compare c = { .s = s, .length = s->asked_length };
+
+	if (s->asked_length == s->h.seg[MW_SEG_PATH] && s->asked_length >= 8 && s->asked_length < MW_PATH_MAX) {
+		bpf_loop(MW_PATH_MAX / 8, compare_step, &c, 0);
+		if (!c.differs)
+			return;
+	}
+	append(s, MW_SEG_ASKED, s->asked, s->asked_length);
+}
+
+#endif

@@ -1,0 +1,266 @@
+/* Which processes belong to a server group: those that match the list of servers, those that read an artifact, and what they start. */
+#ifndef MODELWARD_TRACKING_H
+#define MODELWARD_TRACKING_H
+
+#include "lifecycle.h"
+
+#define MW_MATCH_ARGUMENTS 12
+
+struct mw_group_search {
+	u64 id;
+	u32 slot;
+	u32 found;
+	u32 hint;
+};
+
+static long find_free_group(u32 index, struct mw_group_search *search)
+{
+	u32 slot = (search->hint + index) & (MW_GROUPS - 1);
+	struct mw_group *g = bpf_map_lookup_elem(&groups, &slot);
+
+	if (!g)
+		return 1;
+	if (g->id || __sync_val_compare_and_swap(&g->id, 0, search->id))
+		return 0;
+	search->slot = slot;
+	search->found = 1;
+	return 1;
+}
+
+/* Make a group whose root is the task's process, and put the task in it. The leader gets an entry too: threads find theirs by it. */
+static __noinline struct mw_task *new_group(struct task_struct *task, u32 phase, u32 evidence, u32 server)
+{
+	struct task_struct *leader = task->group_leader;
+	struct mw_group_search search = {
+		.id = ((u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32()) | 1,
+		.hint = totals.group_hint,
+	};
+	struct mw_task blank = {}, *t;
+	struct mw_group *g;
+
+	if (!leader)
+		return NULL;
+	bpf_loop(MW_GROUPS, find_free_group, &search, 0);
+	g = bpf_map_lookup_elem(&groups, &search.slot);
+	if (!search.found || !g)
+		return NULL;
+	totals.group_hint = search.slot + 1;
+	g->root_tgid = task->tgid;
+	g->root_start_ns = leader->start_boottime;
+	g->instance = 0;
+	g->instance_inode = 0;
+	g->instances = 0;
+	g->tasks = 1;
+	g->phase = phase;
+	g->evidence = evidence;
+	g->loaded = 0;
+	g->open_scopes = 0;
+	g->live_scopes = 0;
+	g->stopping = 0;
+	g->overflow = 0;
+	blank.group = search.id;
+	blank.group_slot = search.slot;
+	blank.server = server;
+	t = bpf_task_storage_get(&tasks, leader, &blank, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!t) {
+		g->id = 0;
+		return NULL;
+	}
+	__sync_fetch_and_add(&totals.groups_made, 1);
+	return task->pid == task->tgid ? t : state_of(task);
+}
+
+static __always_inline void leave_group(struct mw_task *t)
+{
+	struct mw_group *g = group_at(t->group_slot, t->group);
+
+	if (g && __sync_fetch_and_add(&g->tasks, -1) == 1)
+		g->id = 0;
+	t->group = 0;
+}
+
+/* Look a name up in the list of programs: how it may match, 0 when it is not listed. */
+static __always_inline u32 listed(const void *name, u32 length)
+{
+	char key[MW_NAME] = {};
+	u32 *how;
+
+	if (length == 0 || length > MW_NAME - 1)
+		return 0;
+	if (bpf_probe_read_kernel(key, length & (MW_NAME - 1), name))
+		return 0;
+	how = bpf_map_lookup_elem(&programs, key);
+	return how ? *how : 0;
+}
+
+static __always_inline u32 program_listed(struct file *exe)
+{
+	return exe ? listed(BPF_CORE_READ(exe, f_path.dentry, d_name.name), BPF_CORE_READ(exe, f_path.dentry, d_name.len)) : 0;
+}
+
+/* Offset of the base name in a text of scratch->path that ends at `length`; names longer than a key cannot match anyway. */
+static __always_inline u32 base_of(struct mw_scratch *s, u32 length)
+{
+	u32 at = length;
+
+	for (u32 i = 0; i < MW_NAME && at > 0; i++) {
+		if (s->path[(at - 1) & 8191] == '/')
+			break;
+		at--;
+	}
+	return at;
+}
+
+struct mw_match {
+	struct mw_scratch *s;
+	u32 at;			/* of the next argument in s->asked */
+	u32 end;
+	u32 module;		/* the argument before was -m */
+	u32 value;		/* the argument before takes this one as its value */
+	u32 found;
+};
+
+/* One argument of a Python command line: the script, or the module after -m; options before it are passed over. */
+static long match_argument(u32 index, struct mw_match *m)
+{
+	struct mw_scratch *s = m->s;
+	u32 at = m->at, length, base;
+	long n;
+
+	if (at >= m->end || at > MW_PATH_MAX - 1)
+		return 1;
+	n = bpf_probe_read_kernel_str(s->path, MW_PATH_MAX, &s->asked[at & (MW_PATH_MAX - 1)]);
+	if (n <= 0 || n > MW_PATH_MAX)
+		return 1;
+	length = n - 1;
+	m->at = at + n;
+	if (index == 0)
+		return 0;
+	if (m->module) {
+		if (listed(s->path, length) & MW_AS_MODULE)
+			m->found = 1;
+		return 1;
+	}
+	if (m->value) {
+		m->value = 0;
+		return 0;
+	}
+	if (s->path[0] == '-' && length >= 2) {
+		/* -m may end a cluster of short options, as in -um */
+		char last = s->path[(length - 1) & 8191];
+
+		if (s->path[1] == '-')
+			return 0;
+		if (last == 'c')
+			return 1;
+		m->module = last == 'm';
+		m->value = last == 'W' || last == 'X';
+		return 0;
+	}
+	base = base_of(s, length);
+	if (listed(&s->path[base & 8191], length - base) & MW_AS_SCRIPT)
+		m->found = 1;
+	return 1;
+}
+
+static __always_inline bool is_python(const unsigned char *name)
+{
+	char head[8] = {};
+
+	bpf_probe_read_kernel_str(head, sizeof(head), name);
+	return (head[0] == 'p' && head[1] == 'y' && head[2] == 't' && head[3] == 'h' && head[4] == 'o' && head[5] == 'n') ||
+	       (head[0] == 'p' && head[1] == 'y' && head[2] == 'p' && head[3] == 'y');
+}
+
+/* Does the program just started stand in the list of servers? Its arguments, `length` bytes, are in scratch->asked. */
+static __noinline u32 match_server(struct mw_scratch *s, struct file *exe, u32 length)
+{
+	struct mw_match m = { .s = s, .end = length, .at = zero_start };
+
+	if (program_listed(exe) & MW_AS_PROGRAM)
+		return 1;
+	if (!exe || !is_python(BPF_CORE_READ(exe, f_path.dentry, d_name.name)))
+		return 0;
+	bpf_loop(MW_MATCH_ARGUMENTS, match_argument, &m, 0);
+	return m.found;
+}
+
+struct mw_name {
+	char text[MW_NAME];	/* the end of a longer one */
+	u32 length;
+};
+
+static __always_inline void name_of(struct mw_name *name, struct dentry *dentry)
+{
+	const unsigned char *from = BPF_CORE_READ(dentry, d_name.name);
+	u32 length = BPF_CORE_READ(dentry, d_name.len);
+
+	__builtin_memset(name, 0, sizeof(*name));
+	if (length > MW_NAME - 1) {
+		from += length - (MW_NAME - 1);
+		length = MW_NAME - 1;
+	}
+	if (length && !bpf_probe_read_kernel(name->text, length & (MW_NAME - 1), from))
+		name->length = length;
+}
+
+/* How the extension of a name is listed: ~0 when it is not. ASCII capitals count as small letters. */
+static __noinline u32 extension_of(struct mw_name *name)
+{
+	char key[MW_EXTENSION] = {};
+	u32 length = name->length, dot = 0, *rule;
+
+	for (u32 i = 1; i < MW_EXTENSION && i < length; i++) {
+		if (name->text[(length - i) & (MW_NAME - 1)] == '.') {
+			dot = i;
+			break;
+		}
+	}
+	if (dot < 2)
+		return ~0u;
+	for (u32 i = 0; i < MW_EXTENSION - 1; i++) {
+		char c;
+
+		if (i + 1 >= dot)
+			break;
+		c = name->text[(length - dot + 1 + i) & (MW_NAME - 1)];
+		key[i] = c >= 'A' && c <= 'Z' ? c + 32 : c;
+	}
+	rule = bpf_map_lookup_elem(&extensions, key);
+	return rule ? *rule : ~0u;
+}
+
+static __always_inline bool starts_with(const struct mw_name *name, const char *head, u32 length)
+{
+	for (u32 i = 0; i < length; i++)
+		if (name->text[i] != head[i])
+			return false;
+	return true;
+}
+#define STARTS_WITH(name, literal) starts_with(name, literal, sizeof(literal) - 1)
+
+static __noinline bool is_model_bin(struct mw_name *name)
+{
+	return STARTS_WITH(name, "pytorch_model") || STARTS_WITH(name, "model") || STARTS_WITH(name, "ggml") ||
+	       STARTS_WITH(name, "openvino_model") || STARTS_WITH(name, "diffusion_pytorch_model") || STARTS_WITH(name, "adapter_model") ||
+	       STARTS_WITH(name, "consolidated");
+}
+
+static __noinline bool names_artifact(struct mw_name *name, struct dentry *dentry)
+{
+	u32 rule = extension_of(name);
+	struct mw_name parent;
+
+	if (rule == ~0u)
+		return false;
+	if (rule & MW_EXT_MODEL_BIN && !is_model_bin(name))
+		return false;
+	if (rule & MW_EXT_NOT_SITE) {
+		name_of(&parent, BPF_CORE_READ(dentry, d_parent));
+		if (STARTS_WITH(&parent, "site-packages") || STARTS_WITH(&parent, "dist-packages") || STARTS_WITH(&parent, "lib2to3"))
+			return false;
+	}
+	return true;
+}
+
+#endif
