@@ -1,0 +1,27 @@
+"""Settings of the agent: flags, ``MODELWARD_AGENT_*`` variables or a TOML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelward_proto.settings import setting
+
+PREFIX = "MODELWARD_AGENT"
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """What ``modelward-agent run`` can be told."""
+
+    collector: str = setting("127.0.0.1:4460", "where the collector listens; TLS unless on this host", metavar="HOST:PORT")
+    state: str = setting("/var/lib/modelward-agent", "folder of the agent's id and of unsent events", metavar="DIR")
+    watch: tuple[str, ...] = setting(
+        (), "also track processes whose program or arguments match this pattern; may be repeated", metavar="PATTERN"
+    )
+    spool_max_bytes: int = setting(1 << 30, "disk space for events that the collector does not have yet", metavar="BYTES")
+    host_name: str = setting("", "name of this host where no certificate names it (default: the kernel's)", metavar="NAME")
+    tls_ca: str = setting("", "PEM certificates that the collector's must come from", metavar="FILE")
+    tls_cert: str = setting("", "PEM certificate of this agent; it names the host", metavar="FILE")
+    tls_key: str = setting("", "PEM private key of this agent", metavar="FILE")
+    log_level: str = setting("info", "debug, info, warning or error", metavar="LEVEL")
+    log_format: str = setting("auto", "json, text, or auto (text on a terminal)", metavar="FORM")

@@ -1,0 +1,333 @@
+"""The drainer's side of the spool: numbers batches, writes them, keeps the byte bound and the counts.
+
+A batch is written under a temporary name and renamed, so a file with a batch's name is complete even after ``kill -9``; what a power
+loss tears, the CRC finds. Nothing here waits for the disk's cache (:mod:`modelward_agent.spool.sync`) or for the sender.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from modelward_proto.kinds import EVENT_NAMES, Kind
+
+from modelward_agent.ledger import Ledger
+from modelward_agent.spool.batch import (
+    CorruptBatch,
+    Layout,
+    Loss,
+    SpooledBatch,
+    count_kinds,
+    encode,
+    read_header,
+)
+from modelward_agent.spool.folder import BatchFile, Folder, SpoolError, State, disk_bytes, write_all
+from modelward_agent.spool.state import RESERVE, SpoolState
+from modelward_agent.spool.sync import Syncer, SyncJob
+
+log = logging.getLogger(__name__)
+
+SYNC_EVERY_S = 1.0
+SYNC_BYTES = 1 << 20
+MAX_UNSYNCED = 256
+MAX_BATCHES = 65536
+KEPT_CORRUPT = 16
+LOW_VALUE = frozenset({EVENT_NAMES[Kind.FILE_OPEN], EVENT_NAMES[Kind.PROCESS_FORK]})
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class SpoolFull(SpoolError):
+    """There is no room for this batch now. The caller keeps its records and tries again later."""
+
+
+class SpoolWriter:
+    """Owner of a spool folder; one process at a time (the state folder's lock sees to that)."""
+
+    def __init__(self, path: Path, layout: Layout, *, limit_bytes: int, boot_id: str) -> None:
+        self.layout = layout
+        self.limit_bytes = limit_bytes
+        self.disk_problem = ""
+        """What is wrong with the disk, in a sentence; empty when nothing."""
+        self.damage = ""
+        """The last batch that had to be set aside, in a sentence; empty when none was."""
+        self.bytes = 0
+        self._boot_id = boot_id
+        self._losses: dict[tuple[str, str], int] = {}
+        self._unsynced: list[int] = []
+        self._unsynced_bytes = 0
+        self._changed = True
+        self._last_sync = time.monotonic()
+        self._syncer = Syncer()
+        self._files: dict[int, tuple[BatchFile, int]] = {}
+        self._settled: dict[int, BatchFile] = {}
+        self._low: dict[int, None] = {}
+        self._high: dict[int, None] = {}
+        self.folder, self._state = _open(path, boot_id)
+        self.ledger = Ledger(self._state.ledger)
+        self._recover()
+        self._save()
+
+    @property
+    def last_number(self) -> int:
+        return self._state.last_number
+
+    @property
+    def first_unacked(self) -> int:
+        """Every batch below is settled."""
+        return min(self._files, default=self._state.last_number + 1)
+
+    @property
+    def blocked(self) -> bool:
+        """Draining more would only fill memory: leave records in the rings, where their loss is counted."""
+        return len(self._unsynced) >= MAX_UNSYNCED or self.bytes > self.limit_bytes
+
+    def write(
+        self,
+        small: np.ndarray[Any, Any],
+        large: np.ndarray[Any, Any],
+        losses: Sequence[Loss] = (),
+        positions: Mapping[int, int] | None = None,
+        *,
+        late: bool = False,
+    ) -> BatchFile:
+        """Number a batch and write it. Its file is complete when this returns, and durable within a second.
+
+        Raises:
+            SpoolFull: the disk has no room, although everything that may be evicted was.
+            SpoolError: the disk refuses for another reason.
+        """
+        lost = [*losses, *((hop, kind, count) for (hop, kind), count in self._losses.items())]
+        kinds = count_kinds(small, large, lost)
+        number = self._state.last_number + 1
+        if number > self._state.reserved:
+            self._save()
+        now = time.time_ns()
+        batch = SpooledBatch(
+            epoch=self.folder.epoch, number=number, batch_time_ns=now,
+            wall_offset_ns=now - time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+            small=small, large=large, losses=tuple(lost), late=late, checksum=0, boot_id=self._boot_id,
+            kinds=kinds, positions=positions or {},
+        )
+        file = BatchFile(number, late, low=kinds.keys() <= LOW_VALUE, events=sum(kinds.values()), state="new")
+        size = self._put(file, encode(batch, self.layout)[0])
+        self._losses.clear()
+        self._state.last_number = number
+        self._state.positions.update(batch.positions)
+        self.ledger.add("drained", kinds)
+        self.ledger.add("spooled", kinds)
+        self._index(file, size)
+        while (self.bytes > self.limit_bytes or len(self._files) > MAX_BATCHES) and self._evict():
+            pass
+        return file
+
+    def sent(self, number: int, kinds: Mapping[str, int]) -> None:
+        """The sender hands this batch to a stream. A resend is not counted again."""
+        if number in self._files and number not in self._state.sent:
+            self._low.pop(number, None)
+            self._high.pop(number, None)
+            self._state.sent.add(number)
+            self.ledger.add("sent", kinds)
+            self._changed = True
+
+    def stored(self, number: int, kinds: Mapping[str, int]) -> None:
+        """The collector holds this batch: the file may go."""
+        self.sent(number, kinds)
+        self._settle(number, "stored", kinds)
+
+    def quarantined(self, number: int, kinds: Mapping[str, int]) -> None:
+        """The collector set this batch aside for good: its events are lost."""
+        self.sent(number, kinds)
+        self._settle(number, "quarantined", kinds)
+
+    def corrupt(self, number: int, reason: str, kinds: Mapping[str, int]) -> None:
+        """A batch cannot be read: keep the file for a person, count its events as lost, and go on."""
+        if number not in self._files:
+            return
+        file, _ = self._files[number]
+        if not (self.folder.rename(file.to("sent"), "corrupt") or self.folder.rename(file.to("new"), "corrupt")):
+            return
+        lost = dict(kinds) or {"all": file.events}
+        log.error("a spooled batch cannot be read and is set aside", extra={"batch": number, "reason": reason})
+        self.damage = f"batch {number} in the spool was damaged and is set aside in {self.folder.path}/corrupt: {reason}"
+        self._settle(number, "evicted", lost)
+        self._lose(lost)
+
+    def poll(self, *, force: bool = False) -> None:
+        """Start and finish syncs. Call it often: it does not wait, unless ``force`` asks for all to be durable now."""
+        if (job := self._syncer.wait() if force else self._syncer.finished()) is not None:
+            self._finish(job)
+        due = self._unsynced_bytes >= SYNC_BYTES or time.monotonic() - self._last_sync >= SYNC_EVERY_S
+        if self._changed and not self._syncer.busy and (due or force):
+            self._syncer.submit(self._job())
+            if force and (job := self._syncer.wait()) is not None:
+                self._finish(job)
+
+    def close(self) -> None:
+        """Make everything durable; the next start goes on from here."""
+        self._state.clean = True
+        self._changed = True
+        self.poll(force=True)
+        self._syncer.close()
+
+    def _put(self, file: BatchFile, buffers: list[bytes | memoryview]) -> int:
+        """Write a batch file, evicting what may go while the disk has no room. Its bytes on disk."""
+        while True:
+            try:
+                return self._put_once(file, buffers)
+            except OSError as e:
+                if e.errno not in _NO_ROOM:
+                    self.disk_problem = f"cannot write to {self.folder.path}: {e.strerror}"
+                    raise SpoolError(self.disk_problem) from e
+                if not self._evict():
+                    self.disk_problem = f"no room for events on the disk of {self.folder.path}: {e.strerror}"
+                    raise SpoolFull(self.disk_problem) from e
+                self.poll(force=True)
+
+    def _put_once(self, file: BatchFile, buffers: list[bytes | memoryview]) -> int:
+        scratch = self.folder.path / f"{file.number}.tmp"
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(descriptor, buffers)
+            os.rename(scratch, self.folder.file(file))
+        except OSError:
+            os.close(descriptor)
+            scratch.unlink(missing_ok=True)
+            raise
+        self._unsynced.append(descriptor)
+        status = os.fstat(descriptor)
+        self._unsynced_bytes += status.st_size
+        self._changed = True
+        self.disk_problem = ""
+        return disk_bytes(status)
+
+    def _index(self, file: BatchFile, size: int) -> None:
+        self._files[file.number] = (file, size)
+        self.bytes += size
+        if file.state == "new":
+            (self._low if file.low else self._high)[file.number] = None
+
+    def _evict(self) -> bool:
+        """Drop the oldest batch that was never sent, of low value first. False: there is none."""
+        for waiting in (self._low, self._high):
+            while waiting:
+                number = next(iter(waiting))
+                del waiting[number]
+                file, _ = self._files[number]
+                # The sender may have claimed it in this moment; then it is on its way and no longer ours to drop.
+                if self.folder.rename(file, "evicted"):
+                    lost = self._kinds(file.to("evicted"))
+                    self._settle(number, "evicted", lost)
+                    self._lose(lost)
+                    return True
+        return False
+
+    def _lose(self, kinds: Mapping[str, int]) -> None:
+        for kind, count in kinds.items():
+            self._losses["evicted", kind] = self._losses.get(("evicted", kind), 0) + count
+
+    def _settle(self, number: int, hop: str, kinds: Mapping[str, int]) -> None:
+        if number not in self._files:
+            return
+        file, size = self._files.pop(number)
+        self._settled[number] = file
+        self._low.pop(number, None)
+        self._high.pop(number, None)
+        self._state.sent.discard(number)
+        self._state.settled.add(number)
+        self.bytes -= size
+        self.ledger.add(hop, kinds)
+        self._changed = True
+
+    def _kinds(self, file: BatchFile) -> dict[str, int]:
+        """Events by kind of a batch on disk; ``all`` when its header cannot be read."""
+        try:
+            with self.folder.file(file).open("rb") as opened:
+                return dict(read_header(opened.read(65536))["kinds"])
+        except (OSError, CorruptBatch):
+            return {"all": file.events}
+
+    def _recover(self) -> None:
+        """Bring state and files together after whatever ended the last run."""
+        last, done = self._state.last_number, self._state.settled
+        self._state.settled = set()
+        for file, size in sorted(self.folder.batches(), key=lambda item: item[0].number):
+            if file.number in done:
+                self._remove(file)
+                continue
+            if file.number > last:
+                kinds = self._kinds(file)
+                self.ledger.add("drained", kinds)
+                self.ledger.add("spooled", kinds)
+                self._state.last_number = file.number
+            self._index(file, size)
+            if file.state in ("evicted", "corrupt"):
+                self._settle(file.number, "evicted", self._kinds(file))
+        self._state.sent &= self._files.keys()
+        if not self._state.clean and self._state.boot_id != self._boot_id:
+            self._state.last_number = max(self._state.last_number, self._state.reserved)
+        self._state.boot_id, self._state.clean = self._boot_id, False
+
+    def _job(self) -> SyncJob:
+        self._state.ledger = self.ledger.rows()
+        if self._state.last_number + RESERVE // 2 > self._state.reserved:
+            self._state.reserved = self._state.last_number + RESERVE
+        job = SyncJob(self._unsynced, self.folder.path, self._state.to_bytes(), set(self._state.settled))
+        self._unsynced, self._unsynced_bytes, self._changed = [], 0, False
+        self._last_sync = time.monotonic()
+        return job
+
+    def _save(self) -> None:
+        """Save the state now; at start, and when the reserved numbers are used up."""
+        if (running := self._syncer.wait()) is not None:
+            self._finish(running)
+        job = self._job()
+        job.run()
+        self._finish(job)
+        if job.error is not None:
+            raise SpoolError(f"cannot write to {self.folder.path}: {job.error.strerror}") from job.error
+
+    def _finish(self, job: SyncJob) -> None:
+        if job.error is not None:
+            self.disk_problem = f"the spool in {self.folder.path} is not durable: {job.error.strerror}"
+            log.error("the spool could not be made durable", extra={"reason": job.error.strerror})
+            self._changed = True
+            return
+        for number in job.settled:
+            self._remove(self._settled.pop(number))
+        if job.settled:
+            self._state.settled -= job.settled
+            self._changed = True
+
+    def _remove(self, file: BatchFile) -> None:
+        """Remove a settled batch in whatever state it is; a corrupt one is kept apart, the newest few."""
+        apart = self.folder.path / "corrupt"
+        for state in get_args(State):
+            path = self.folder.file(file.to(state))
+            try:
+                if state == "corrupt":
+                    path.rename(apart / path.name)
+                    for old in sorted(apart.iterdir())[:-KEPT_CORRUPT]:
+                        old.unlink()
+                else:
+                    path.unlink()
+            except FileNotFoundError:
+                continue
+
+
+def _open(path: Path, boot_id: str) -> tuple[Folder, SpoolState]:
+    """The folder and its state; a folder whose state is damaged is set aside, and a new epoch begins."""
+    folder = Folder.open(path)
+    try:
+        return folder, SpoolState.load(path / "state.json", boot_id)
+    except SpoolError as e:
+        aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
+        log.error("the spool's state is damaged; the folder is set aside and a new epoch begins",
+                  extra={"reason": str(e), "folder": str(aside)})
+        path.rename(aside)
+        return Folder.open(path), SpoolState(boot_id)
