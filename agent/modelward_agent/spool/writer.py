@@ -38,7 +38,9 @@ SYNC_BYTES = 1 << 20
 MAX_UNSYNCED = 256
 MAX_BATCHES = 65536
 KEPT_CORRUPT = 16
-LOW_VALUE = frozenset({EVENT_NAMES[Kind.FILE_OPEN], EVENT_NAMES[Kind.PROCESS_FORK]})
+LOSS = EVENT_NAMES[Kind.HOST_LOSS]
+LOW_VALUE = frozenset({EVENT_NAMES[Kind.FILE_OPEN], EVENT_NAMES[Kind.PROCESS_FORK], LOSS})
+"""A batch of these kinds alone goes first. Losses that it tells of are told again by the next batch."""
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -156,7 +158,7 @@ class SpoolWriter:
         log.error("a spooled batch cannot be read and is set aside", extra={"batch": number, "reason": reason})
         self.damage = f"batch {number} in the spool was damaged and is set aside in {self.folder.path}/corrupt: {reason}"
         self._settle(number, "evicted", lost)
-        self._lose(lost)
+        self._tell_loss(lost, [])
 
     def poll(self, *, force: bool = False) -> None:
         """Start and finish syncs. Call it often: it does not wait, unless ``force`` asks for all to be durable now."""
@@ -221,15 +223,16 @@ class SpoolWriter:
                 file, _ = self._files[number]
                 # The sender may have claimed it in this moment; then it is on its way and no longer ours to drop.
                 if self.folder.rename(file, "evicted"):
-                    lost = self._kinds(file.to("evicted"))
+                    lost, told = self._contents(file.to("evicted"))
                     self._settle(number, "evicted", lost)
-                    self._lose(lost)
+                    self._tell_loss(lost, told)
                     return True
         return False
 
-    def _lose(self, kinds: Mapping[str, int]) -> None:
-        for kind, count in kinds.items():
-            self._losses["evicted", kind] = self._losses.get(("evicted", kind), 0) + count
+    def _tell_loss(self, kinds: Mapping[str, int], told: Sequence[Loss]) -> None:
+        """The next batch will say that these events were lost, and what the lost batch itself had to say."""
+        for hop, kind, count in [*told, *(("evicted", kind, n) for kind, n in kinds.items() if kind != LOSS)]:
+            self._losses[hop, kind] = self._losses.get((hop, kind), 0) + count
 
     def _settle(self, number: int, hop: str, kinds: Mapping[str, int]) -> None:
         if number not in self._files:
@@ -244,13 +247,14 @@ class SpoolWriter:
         self.ledger.add(hop, kinds)
         self._changed = True
 
-    def _kinds(self, file: BatchFile) -> dict[str, int]:
-        """Events by kind of a batch on disk; ``all`` when its header cannot be read."""
+    def _contents(self, file: BatchFile) -> tuple[dict[str, int], list[Loss]]:
+        """Events by kind of a batch on disk (``all`` when its header cannot be read), and the losses it tells of."""
         try:
             with self.folder.file(file).open("rb") as opened:
-                return dict(read_header(opened.read(65536))["kinds"])
+                header = read_header(opened.read(65536))
         except (OSError, CorruptBatch):
-            return {"all": file.events}
+            return {"all": file.events}, []
+        return dict(header["kinds"]), [(hop, kind, count) for hop, kind, count in header["losses"]]
 
     def _recover(self) -> None:
         """Bring state and files together after whatever ended the last run."""
@@ -261,13 +265,13 @@ class SpoolWriter:
                 self._remove(file)
                 continue
             if file.number > last:
-                kinds = self._kinds(file)
+                kinds, _ = self._contents(file)
                 self.ledger.add("drained", kinds)
                 self.ledger.add("spooled", kinds)
                 self._state.last_number = file.number
             self._index(file, size)
             if file.state in ("evicted", "corrupt"):
-                self._settle(file.number, "evicted", self._kinds(file))
+                self._settle(file.number, "evicted", self._contents(file)[0])
         self._state.sent &= self._files.keys()
         if not self._state.clean and self._state.boot_id != self._boot_id:
             self._state.last_number = max(self._state.last_number, self._state.reserved)
