@@ -7,7 +7,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ class Stack:
         self.stop_collector()
         self.console.close()
 
-    def _wait(self, what: str, process: subprocess.Popen[bytes], ready: Any, timeout_s: float) -> None:
+    def _wait(self, what: str, process: subprocess.Popen[bytes], ready: Callable[[], bool], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while not ready():
             words = self._processes.last_words(process)
