@@ -80,8 +80,9 @@ def run(settings: AgentSettings) -> int:
     """Watch until SIGTERM or SIGINT."""
     from modelward_agent.drainer import Drainer
     from modelward_agent.notify import notify
-    from modelward_agent.sensor import Sensor, SensorError
-    from modelward_agent.sensor.records import LARGE, SMALL
+    from modelward_agent.sensor import records
+    from modelward_agent.sensor.errors import SensorError
+    from modelward_agent.sensor.sensor import Sensor
     from modelward_agent.spool.batch import Layout
     from modelward_agent.spool.folder import SpoolError, random_id
     from modelward_agent.spool.writer import SpoolWriter
@@ -97,9 +98,8 @@ def run(settings: AgentSettings) -> int:
         Target.parse(settings.collector, settings.tls_ca, settings.tls_cert, settings.tls_key)
         lock = StateLock(state)
         agent_id = random_id(state / "agent.id")
-        writer = SpoolWriter(
-            state / "spool", Layout(SMALL, LARGE), limit_bytes=settings.spool_max_bytes, boot_id=boot_id
-        )
+        layout = Layout(records.SMALL, records.LARGE)
+        writer = SpoolWriter(state / "spool", layout, limit_bytes=settings.spool_max_bytes, boot_id=boot_id)
         allow_locked_memory()
         sensor = Sensor.open(watch=settings.watch, exclude_pids=(os.getpid(),))
     except TargetError as e:

@@ -184,8 +184,8 @@ class Sender:
             self._stopping.set()
             return
         for message in messages:
-            what: Any
-            rest: list[Any]
+            if isinstance(message, bytes):
+                continue
             what, *rest = message
             if what == "spooled":
                 self._reader.note(rest[0])
