@@ -43,22 +43,24 @@ SYSTEM_COLUMNS: dict[str, frozenset[str]] = {
 }
 """What a client needs to offer completion. Everything else in ``system`` tells of the machine."""
 
-FORMATS = frozenset("""
+_FORMATS_WORDS = """
     JSON JSONCompact JSONEachRow JSONCompactEachRow JSONStrings CSV CSVWithNames CSVWithNamesAndTypes TSV
     TSVWithNames TSVWithNamesAndTypes TabSeparated TabSeparatedWithNames TabSeparatedWithNamesAndTypes
     Pretty PrettyCompact PrettyCompactMonoBlock PrettySpace Vertical Markdown Values Arrow ArrowStream
     Parquet Native RowBinary RowBinaryWithNames RowBinaryWithNamesAndTypes
-""".split())  # noqa: SIM905
+"""
+FORMATS = frozenset(_FORMATS_WORDS.split())
 """Output formats that need nothing but the result: no schema file, no template."""
 
-_NODES = frozenset("""
+_NODES_WORDS = """
     SelectWithUnionQuery SelectIntersectExceptQuery SelectQuery Subquery WithElement ExpressionList
     Identifier Literal Function Asterisk QualifiedAsterisk ColumnsRegexpMatcher
     QualifiedColumnsRegexpMatcher ColumnsListMatcher QualifiedColumnsListMatcher ColumnsTransformerList
     ColumnsExceptTransformer ColumnsReplaceTransformer ColumnsReplaceTransformer::Replacement OrderByElement
     StorageOrderByElement InterpolateElement WindowDefinition WindowListElement TablesInSelectQuery
     TablesInSelectQueryElement TableExpression TableIdentifier TableJoin ArrayJoin SampleRatio
-""".split())  # noqa: SIM905
+"""
+_NODES = frozenset(_NODES_WORDS.split())
 _REFUSED_NODES = {
     "Set": "A SETTINGS clause is not allowed: the collector sets the limits.",
     # Names a function that the tree does not show.
@@ -69,8 +71,12 @@ _ONLY = (
     "tables are allowed."
 )
 
-_LOOKUPS = frozenset(f"{scope}{negation}{null}in" for scope in ("", "global") for negation in ("", "not")
-                     for null in ("", "null"))
+_LOOKUPS = frozenset(
+    f"{scope}{negation}{null}in"
+    for scope in ("", "global")
+    for negation in ("", "not")
+    for null in ("", "null")
+)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ABOUT_TABLES = re.compile(
     r"""\s*(?:SHOW\s+(?:FULL\s+)?TABLES (?:\s+(?:NOT\s+)?I?LIKE\s+'[^'\\]*')?
@@ -148,7 +154,7 @@ def admit(connection: Any, sql: str, parameters: Mapping[str, str] | None = None
         _check_format(about["format"])
         return
     if explained := _EXPLAIN.match(sql):
-        sql = sql[explained.end():]
+        sql = sql[explained.end() :]
         _one_reading_statement(connection, sql)
     root = _tree(connection, sql, parameters)
     if root.type != "SelectWithUnionQuery":
@@ -257,7 +263,8 @@ def _check_system(select: Node) -> None:
     elements = [
         e for clause in select.children if clause.type == "TablesInSelectQuery" for e in clause.children
     ]
-    sources = [source for element in elements for expression in element.children for source in expression.children]
+    expressions = [expression for element in elements for expression in element.children]
+    sources = [source for expression in expressions for source in expression.children]
     system = [s.name for s in sources if s.type == "TableIdentifier" and s.name in SYSTEM_COLUMNS]
     if not system:
         return

@@ -1,0 +1,1 @@
+"""The ``modelward`` command: what people ask of a collector, from any machine that reaches it."""

@@ -1,0 +1,210 @@
+"""The lists of the command: their filters, their columns, and what is said when there is nothing."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modelward_proto.fields import EVENT_NAMES, PHASES
+from rich.console import Console
+from rich.text import Text
+
+from modelward_collector.operator.client import Rows
+from modelward_collector.operator.follow import what
+from modelward_collector.operator.show import Column, moment, phase, plain, safe, severity, table
+
+SEVERITIES = ("informational", "low", "medium", "high", "critical")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One list."""
+
+    name: str
+    help: str
+    filters: tuple[str, ...]
+    columns: tuple[Column, ...]
+    nothing: str
+    limit: int
+    oldest_first: bool = True
+
+
+def _model(row: dict[str, Any]) -> Text:
+    """The model that the load was of, else the one the process has; the origin is what tells the story."""
+    origin = safe(row.get("lifecycle_origin_model") or row.get("origin_model"))
+    own = safe(row.get("model_id"))
+    return Text(origin or own, "magenta")
+
+
+def _chain(row: dict[str, Any]) -> Text:
+    return Text(safe(row.get("process_chain") or row.get("chain")), "dim")
+
+
+def _state(row: dict[str, Any]) -> Text:
+    if row["silent"]:
+        return Text("silent", "bold red")
+    return Text("connected", "green") if row["connected"] else Text("away", "yellow")
+
+
+def _lost(row: dict[str, Any]) -> Text:
+    lost = int(row["lost"])
+    return Text(f"{lost:,}", "bold red" if lost else "dim")
+
+
+def _number(key: str) -> Any:
+    return lambda row: Text(f"{int(row.get(key) or 0):,}")
+
+
+def _digest(row: dict[str, Any]) -> Text:
+    return Text(safe(row["digest"])[:12] or "-", "dim")
+
+
+_TIME = ("since", "until")
+
+LISTINGS = {
+    listing.name: listing
+    for listing in (
+        Listing(
+            "detections",
+            "what the rules found, newest last",
+            (*_TIME, "host", "severity", "model", "phase", "process", "event", "rule", "text"),
+            (
+                Column("time", moment("time")),
+                Column("severity", severity),
+                Column("host", plain("host_name")),
+                Column("rule", plain("rule_name")),
+                Column("model", _model),
+                Column("phase", phase("lifecycle_phase")),
+                Column("what happened", plain("sentence"), fold=True),
+            ),
+            "No detections. 'modelward events' shows what is seen, 'modelward hosts' who is watching.",
+            50,
+        ),
+        Listing(
+            "incidents",
+            "detections of one workload, rule and origin, grouped, newest last",
+            (*_TIME, "host", "severity", "model", "rule", "text"),
+            (
+                Column("last", moment("last")),
+                Column("severity", severity),
+                Column("n", _number("count"), right=True),
+                Column("host", plain("host_name")),
+                Column("model", _model),
+                Column("what happened", plain("sentence"), fold=True),
+                Column("process chain", _chain, fold=True),
+            ),
+            "No incidents. 'modelward events' shows what is seen, 'modelward hosts' who is watching.",
+            50,
+        ),
+        Listing(
+            "events",
+            "what models' processes did, newest last (the last 24 hours unless --since is given)",
+            (*_TIME, "host", "model", "phase", "process", "event", "text"),
+            (
+                Column("time", moment("time")),
+                Column("event", plain("event_name", "cyan")),
+                Column("host", plain("host_name")),
+                Column("phase", phase("lifecycle_phase")),
+                Column("model", _model),
+                Column("pid", plain("process_pid"), right=True),
+                Column("what", lambda row: Text(what(row)), fold=True),
+                Column("process chain", _chain, fold=True),
+            ),
+            "No events in this span. Is an agent connected? See 'modelward hosts'.",
+            50,
+        ),
+        Listing(
+            "hosts",
+            "machines with an agent: who is silent, who loses events",
+            ("since", "host"),
+            (
+                Column("host", plain("host_name", "bold")),
+                Column("state", _state),
+                Column("last word", moment("last_seen")),
+                Column("agent", plain("agent_version")),
+                Column("kernel", plain("kernel_release")),
+                Column("processes", _number("tracked_processes"), right=True),
+                Column("seen", _number("seen"), right=True),
+                Column("stored", _number("stored"), right=True),
+                Column("lost", _lost, right=True),
+                Column("problems", plain("problems", "yellow"), fold=True),
+            ),
+            "No host yet. Start an agent there: modelward-agent run --collector HOST:4460 --state DIR",
+            500,
+            oldest_first=False,
+        ),
+        Listing(
+            "models",
+            "models that were loaded, and where",
+            ("since", "model", "text"),
+            (
+                Column("model", plain("model_id", "bold")),
+                Column("format", plain("format")),
+                Column("digest", _digest),
+                Column("phase", phase("phase")),
+                Column("hosts", plain("hosts"), right=True),
+                Column("loads", plain("instances"), right=True),
+                Column("first loaded", moment("first_loaded")),
+                Column("last loaded", moment("last_loaded")),
+                Column("path", plain("path"), fold=True),
+            ),
+            "No model was loaded yet in a watched process.",
+            100,
+            oldest_first=False,
+        ),
+    )
+}
+
+_HELP = {
+    "since": ("SPAN", "not before: 15m, 24h, 7d or 2026-11-25T07:00:00Z"),
+    "until": ("SPAN", "before: the same"),
+    "host": ("NAME", "of this host"),
+    "severity": ("LEVEL", f"this severe or worse: {', '.join(SEVERITIES)}"),
+    "model": ("ID", "of this model (id or sha256), or of a process that came from its load"),
+    "phase": ("PHASE", f"in this lifecycle phase: {', '.join(PHASES)}"),
+    "process": ("PID|KEY|TEXT", "of this process: a pid, a process key, or part of its path or command line"),
+    "event": ("NAME", f"of this kind: {', '.join(EVENT_NAMES.values())}"),
+    "rule": ("NAME", "made by this rule"),
+    "text": ("TEXT", "with this text in it"),
+}
+_API_NAMES = {"severity": "min_severity", "text": "q"}
+
+
+def add_filters(parser: argparse.ArgumentParser, listing: Listing) -> None:
+    """The flags of a list."""
+    for name in listing.filters:
+        metavar, help = _HELP[name]
+        choices = {"severity": SEVERITIES, "phase": PHASES}.get(name)
+        parser.add_argument(
+            f"--{name}", metavar=metavar, help=help, default="", choices=choices and ("", *choices)
+        )
+    parser.add_argument(
+        "--limit", type=_limit, metavar="N", default=listing.limit, help=f"at most N rows ({listing.limit})"
+    )
+
+
+def filters(given: argparse.Namespace, listing: Listing) -> dict[str, str]:
+    """What to send."""
+    found = {
+        _API_NAMES.get(name, name): getattr(given, name) for name in listing.filters if getattr(given, name)
+    }
+    return {**found, "limit": str(given.limit)}
+
+
+def show(listing: Listing, found: Rows, console: Console) -> None:
+    """Print rows, or what to do when there is none."""
+    if not found.rows:
+        console.print(listing.nothing)
+        return
+    rows: Sequence[dict[str, Any]] = found.rows[::-1] if listing.oldest_first else found.rows
+    console.print(table(listing.columns, rows))
+    if not found.complete:
+        console.print(f"The latest {len(rows):,}; --limit shows more.", style="dim")
+
+
+def _limit(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError("a number from 1 to 1000 is wanted")
+    return int(text)

@@ -1,0 +1,119 @@
+"""How rows look on a terminal. Every text may come from an attacker: it is escaped, and never read as markup."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from modelward_proto.text import escape, is_inert
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+SEVERITY_STYLES = {
+    "critical": "bold white on red",
+    "high": "bold red",
+    "medium": "yellow",
+    "low": "cyan",
+    "informational": "dim",
+}
+PHASE_STYLES = {"load": "magenta", "warmup": "blue", "serve": "green", "stop": "dim", "start": "cyan"}
+PIPED_WIDTH = 200
+
+Cell = Callable[[dict[str, Any]], Text]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: its title, its text, and whether it may take a second line or must stay whole."""
+
+    title: str
+    cell: Cell
+    fold: bool = False
+    right: bool = False
+
+
+def console() -> Console:
+    """Standard output. Into a pipe, lines are wide rather than cut, and have no colour."""
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else PIPED_WIDTH
+    return Console(width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def safe(value: Any) -> str:
+    """A value as text that can neither move the cursor nor turn the reading direction."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(safe(item) for item in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{safe(key)}: {safe(item)}" for key, item in value.items())
+    text = str(value)
+    # What the agent escaped stays as it is; what it did not is escaped here.
+    return text if is_inert(text) or text.isprintable() else escape(text.encode("utf-8", "replace"))
+
+
+def plain(key: str, style: str = "") -> Cell:
+    """The value of a column."""
+    return lambda row: Text(safe(row.get(key, "")), style)
+
+
+def moment(key: str) -> Cell:
+    """A time in UTC: of today without its date, to the second."""
+
+    def cell(row: dict[str, Any]) -> Text:
+        return Text(short_time(str(row.get(key) or "")), "dim")
+
+    return cell
+
+
+def short_time(text: str) -> str:
+    """``2026-11-25T07:00:00.123456789Z`` as ``07:00:00.123`` when that is today, else with its date."""
+    if len(text) < 19 or text.startswith("1970-"):
+        return "never" if text.startswith("1970-") else safe(text)
+    day, clock = text[:10], text[11:23].rstrip("Z")
+    return safe(clock if day == datetime.now(UTC).strftime("%Y-%m-%d") else f"{day} {clock[:8]}")
+
+
+def severity(row: dict[str, Any]) -> Text:
+    """The severity, coloured."""
+    value = safe(row.get("severity", ""))
+    return Text(f" {value} " if value == "critical" else value, SEVERITY_STYLES.get(value, ""))
+
+
+def phase(key: str) -> Cell:
+    """A phase, coloured."""
+
+    def cell(row: dict[str, Any]) -> Text:
+        value = safe(row.get(key, ""))
+        return Text(value, PHASE_STYLES.get(value, ""))
+
+    return cell
+
+
+def table(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> Table:
+    """A table that fits the terminal: texts that may fold take the room that the others leave."""
+    shown = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, expand=False)
+    for column in columns:
+        shown.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            no_wrap=not column.fold,
+            overflow="fold" if column.fold else "ellipsis",
+            ratio=1 if column.fold else None,
+            min_width=min(len(column.title), 12),
+        )
+    for row in rows:
+        shown.add_row(*(column.cell(row) for column in columns))
+    return shown
+
+
+def generic(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> Table:
+    """Any result as a table."""
+    return table([Column(safe(name), plain(name), fold=True) for name in columns], rows)

@@ -1,0 +1,69 @@
+"""``python -m modelward_collector.web``: the web process, started by the supervisor with settings by environment."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from collections.abc import Mapping
+
+import uvicorn
+
+from modelward_collector import child
+from modelward_collector.settings import CollectorSettings, join_address, split_address
+from modelward_collector.web.app import build
+
+
+class Server(uvicorn.Server):
+    """Tells the supervisor when it serves."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Bind, then report the address."""
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            child.ready(join_address(host, port))
+
+
+async def receivers_answer(settings: CollectorSettings) -> Mapping[str, bool]:
+    """Whether agents find someone at the address that they were given."""
+    host, port = split_address(settings.listen, "--listen")
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 2)
+        writer.close()
+    except (OSError, TimeoutError):
+        return {"receivers": False}
+    return {"receivers": True}
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT."""
+    settings = child.start(CollectorSettings)
+    os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(settings.folder.metrics))
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    host, port = split_address(settings.http, "--http")
+    config = uvicorn.Config(
+        build(settings, lambda: receivers_answer(settings)),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        ws="none",
+        limit_concurrency=500,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=2,
+        h11_max_incomplete_event_size=65_536,
+        ssl_certfile=settings.http_tls_cert,
+        ssl_keyfile=str(settings.http_tls_key) if settings.http_tls_key else None,
+    )
+    server = Server(config)
+    server.run()
+    return 0 if server.started else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
