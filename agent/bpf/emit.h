@@ -86,13 +86,17 @@ static __always_inline u64 next_number(u32 ring)
 	return n ? __sync_fetch_and_add(n, 1) + 1 : 0;
 }
 
-static __noinline void emit(struct mw_scratch *s, u32 control)
+APART int emit(struct mw_scratch *s, u32 control)
 {
-	struct mw_header *h = &s->h;
-	u32 large = s->used > MW_SMALL_SIZE - MW_HEADER_SIZE;
-	u32 kind = h->kind < MW_KIND_MAX ? h->kind : 0;
+	struct mw_header *h;
+	u32 large, kind;
 	long err;
 
+	if (!s)
+		return 0;
+	h = &s->h;
+	large = s->used > MW_SMALL_SIZE - MW_HEADER_SIZE;
+	kind = h->kind < MW_KIND_MAX ? h->kind : 0;
 	h->ring = (control ? MW_RING_CONTROL : MW_RING_EVENTS) + (large ? 1 : 0);
 	h->cpu = bpf_get_smp_processor_id();
 	h->count = 1;
@@ -108,6 +112,7 @@ static __noinline void emit(struct mw_scratch *s, u32 control)
 		err = bpf_ringbuf_output(&ring_events, h, MW_SMALL_SIZE, BPF_RB_NO_WAKEUP);
 	if (err)
 		count(MW_HOP_DROPPED, kind);
+	return 0;
 }
 
 static __always_inline void repeat_key(struct mw_repeat_key *key, const struct mw_header *h)

@@ -7,10 +7,12 @@ static __always_inline bool names_credential(struct mw_name *name)
 }
 
 /* The last part of a path, as a name. */
-static __always_inline void last_part(struct mw_name *name, struct mw_scratch *s, u32 length)
+APART int last_part(struct mw_name *name, struct mw_scratch *s, u32 length)
 {
 	u32 at = length, n;
 
+	if (!name || !s)
+		return 0;
 	__builtin_memset(name, 0, sizeof(*name));
 	for (u32 i = 0; i < MW_NAME - 1; i++) {
 		if (at == 0 || s->asked[(at - 1) & (MW_PATH_MAX - 1)] == '/')
@@ -20,6 +22,7 @@ static __always_inline void last_part(struct mw_name *name, struct mw_scratch *s
 	n = length - at;
 	if (n && n < MW_NAME && !bpf_probe_read_kernel(name->text, n & (MW_NAME - 1), &s->asked[at & (MW_PATH_MAX - 1)]))
 		name->length = n;
+	return 0;
 }
 
 static __always_inline bool same_name(const struct mw_name *a, const struct mw_name *b)
@@ -48,16 +51,16 @@ static __always_inline void fetch_asked(struct mw_scratch *s, struct mw_task *t,
 		s->asked_length = n - 1;
 }
 
-static __noinline bool is_artifact(struct mw_scratch *s, struct file *file)
+static __always_inline bool is_artifact(struct mw_scratch *s, struct file *file)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	struct mw_name name;
 
 	name_of(&name, dentry);
-	if (names_artifact(&name, dentry))
+	if (names_artifact(&name, (u64)dentry))
 		return true;
 	last_part(&name, s, s->asked_length);
-	return names_artifact(&name, dentry);
+	return names_artifact(&name, (u64)dentry);
 }
 
 static __always_inline bool may_become_tracked(struct task_struct *task)
@@ -66,7 +69,7 @@ static __always_inline bool may_become_tracked(struct task_struct *task)
 
 	if (task->flags & PF_KTHREAD || task->tgid == 1 || !mm)
 		return false;
-	return !(program_listed(mm->exe_file) & MW_AS_EXCLUDED);
+	return !(program_listed(BPF_CORE_READ(mm, exe_file)) & MW_AS_EXCLUDED);
 }
 
 static __always_inline void entered(const char *pointer, u32 flags)
@@ -145,16 +148,16 @@ static __noinline int opened(struct task_struct *task, u32 fd, const char *point
 	key.object[1] = (u64)s->h.file.device << 32 | (u32)BPF_CORE_READ(dentry, d_name.len);
 	key.object[2] = (u64)dentry ^ BPF_CORE_READ(dentry, d_name.hash_len);
 	key.object[3] = (u64)BPF_CORE_READ(dentry, d_parent);
-	if (artifact) {
-		artifact_opened(s, task, t);
-	} else if (repeated(&key, &s->h)) {
-		goto out;
-	} else {
+	if (!artifact) {
+		if (repeated(&key, &s->h))
+			goto out;
 		control = names_credential(&name) || names_credential(&asked);
 	}
-	append_path(s, MW_SEG_PATH, task, BPF_CORE_READ(file, f_path.mnt), dentry);
+	append_path(s, MW_SEG_PATH, (u64)BPF_CORE_READ(task, fs), (u64)BPF_CORE_READ(file, f_path.mnt), (u64)dentry);
 	append_asked(s);
-	if (!control && !artifact)
+	if (artifact)
+		artifact_opened(s, task, t);
+	else if (!control)
 		remember(&key, s);
 	emit(s, control);
 out:

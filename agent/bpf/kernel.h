@@ -75,6 +75,9 @@ enum bpf_map_type_used {
 #define IPPROTO_UDP 17
 #define EINPROGRESS 115
 
+/* A function of its own to the verifier, which then checks it once and not at each call. Takes scalars and pointers to whole structs. */
+#define APART __attribute__((noinline))
+
 #define RELOCATED __attribute__((preserve_access_index))
 
 struct qstr {

@@ -133,7 +133,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	struct mw_scope_slot *scope;
 	struct mw_config *c;
 	struct mm_struct *mm = task->mm;
-	struct fs_struct *fs = task->fs;
+	struct fs_struct *fs = BPF_CORE_READ(task, fs);
 	struct file *exe;
 	u64 arg_start, arg_length;
 	u32 length, server, began = 0, zero = 0;
@@ -146,13 +146,13 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 			count(MW_HOP_MISSED, MW_PROCESS_EXEC);
 		return 0;
 	}
-	exe = mm->exe_file;
+	exe = BPF_CORE_READ(mm, exe_file);
 	arg_start = mm->arg_start;
 	arg_length = mm->arg_end - arg_start;
 	length = arg_length > MW_PATH_MAX ? MW_PATH_MAX : arg_length;
 	if (length && bpf_probe_read_user(s->asked, length, (void *)arg_start))
 		length = 0;
-	server = match_server(s, exe, length);
+	server = match_server(s, (u64)exe, length);
 	if (!t && server) {
 		t = new_group(task, MW_PHASE_START, MW_OBSERVED, 1);
 		began = 1;
@@ -184,13 +184,13 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 		c = bpf_map_lookup_elem(&config, &zero);
 		if (c && c->wall_offset_ns && s->h.file.changed_ns > s->h.root_start_ns + c->wall_offset_ns)
 			s->h.flags |= MW_F_NEWER_THAN_ROOT;
-		append_path(s, MW_SEG_PATH, task, BPF_CORE_READ(exe, f_path.mnt), BPF_CORE_READ(exe, f_path.dentry));
+		append_path(s, MW_SEG_PATH, (u64)fs, (u64)BPF_CORE_READ(exe, f_path.mnt), (u64)BPF_CORE_READ(exe, f_path.dentry));
 	}
-	append_string(s, MW_SEG_ASKED, bprm->filename);
-	if (bprm->interp != bprm->filename)
-		append_string(s, MW_SEG_INTERPRETER, bprm->interp);
+	append_string(s, MW_SEG_ASKED, (u64)BPF_CORE_READ(bprm, filename));
+	if (BPF_CORE_READ(bprm, interp) != BPF_CORE_READ(bprm, filename))
+		append_string(s, MW_SEG_INTERPRETER, (u64)BPF_CORE_READ(bprm, interp));
 	if (fs)
-		append_path(s, MW_SEG_CWD, NULL, BPF_CORE_READ(fs, pwd.mnt), BPF_CORE_READ(fs, pwd.dentry));
+		append_path(s, MW_SEG_CWD, 0, (u64)BPF_CORE_READ(fs, pwd.mnt), (u64)BPF_CORE_READ(fs, pwd.dentry));
 	if (arg_length > MW_PATH_MAX)
 		s->h.flags |= MW_F_TRUNCATED;
 	append(s, MW_SEG_ARGV, s->asked, length);

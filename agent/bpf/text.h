@@ -56,16 +56,17 @@ static __always_inline void release(struct mw_scratch *s)
 }
 
 /* Append a text of the kernel's; what does not fit is left out and flagged. */
-static __noinline void append(struct mw_scratch *s, u32 segment, const void *from, u32 length)
+static __noinline int append(struct mw_scratch *s, u32 segment, const void *from, u32 length)
 {
-	u32 used = s->used;
+	u32 used;
 
 	if (segment >= MW_SEG_MAX)
-		return;
+		return 0;
+	used = s->used;
 	if (used >= MW_TEXT_ROOM || used > 8191) {
 		if (length)
 			s->h.flags |= MW_F_TRUNCATED;
-		return;
+		return 0;
 	}
 	if (length > MW_TEXT_ROOM - used) {
 		length = MW_TEXT_ROOM - used;
@@ -76,30 +77,33 @@ static __noinline void append(struct mw_scratch *s, u32 segment, const void *fro
 		s->h.flags |= MW_F_TRUNCATED;
 	}
 	if (length == 0)
-		return;
+		return 0;
 	if (bpf_probe_read_kernel(&s->text[used & 8191], length, from))
-		return;
+		return 0;
 	s->h.seg[segment] = length;
 	s->used = used + length;
+	return 0;
 }
 
 /* Append a string of the kernel's that ends with NUL. */
-static __noinline void append_string(struct mw_scratch *s, u32 segment, const char *from)
+APART int append_string(struct mw_scratch *s, u32 segment, u64 from)
 {
-	u32 used = s->used;
+	u32 used;
 	long n;
 
-	if (segment >= MW_SEG_MAX || used > 8191)
-		return;
-	n = bpf_probe_read_kernel_str(&s->text[used & 8191], MW_PATH_MAX, from);
+	if (!s || segment >= MW_SEG_MAX || s->used > 8191)
+		return 0;
+	used = s->used;
+	n = bpf_probe_read_kernel_str(&s->text[used & 8191], MW_PATH_MAX, (void *)from);
 	if (n <= 1)
-		return;
+		return 0;
 	if (n == MW_PATH_MAX || used + n - 1 > MW_TEXT_ROOM)
 		s->h.flags |= MW_F_TRUNCATED;
 	if (used + n - 1 > MW_TEXT_ROOM)
-		return;
+		return 0;
 	s->h.seg[segment] = n - 1;
 	s->used = used + n - 1;
+	return 0;
 }
 
 struct mw_walk {
@@ -166,19 +170,21 @@ static long walk_step(u32 index, struct mw_walk *w)
 	return 0;
 }
 
-/* Resolve and append the path of (mnt, dentry), in the view of the mount namespace's root. Sets MW_F_OUTSIDE_ROOT, MW_F_TRUNCATED. */
-static __noinline void append_path(struct mw_scratch *s, u32 segment, struct task_struct *task, struct vfsmount *mnt,
-				   struct dentry *dentry)
+/* Resolve and append the path of (mnt, dentry), in the view of the mount namespace's root. Sets MW_F_TRUNCATED, and, when an fs_struct is
+ * given, MW_F_OUTSIDE_ROOT.
+ */
+APART int append_path(struct mw_scratch *s, u32 segment, u64 fs_address, u64 mnt, u64 dentry)
 {
-	struct fs_struct *fs = task ? BPF_CORE_READ(task, fs) : NULL;
-	struct mw_walk w = {
-		.path = s->path,
-		.dentry = dentry,
-		.mount = mount_of(mnt),
-		.at = MW_PATH_MAX + zero_start,
-	};
+	struct fs_struct *fs = (void *)fs_address;
+	struct mw_walk w = {};
 	u32 at;
 
+	if (!s)
+		return 0;
+	w.path = s->path;
+	w.dentry = (void *)dentry;
+	w.mount = mount_of((void *)mnt);
+	w.at = MW_PATH_MAX + zero_start;
 	if (fs) {
 		w.root_dentry = BPF_CORE_READ(fs, root.dentry);
 		w.root_mount = mount_of(BPF_CORE_READ(fs, root.mnt));
@@ -188,14 +194,14 @@ static __noinline void append_path(struct mw_scratch *s, u32 segment, struct tas
 	if (w.cut || !w.ended)
 		s->h.flags |= MW_F_TRUNCATED;
 	if (at > MW_PATH_MAX)
-		return;
+		return 0;
 	if (at == MW_PATH_MAX) {
 		at -= 1;
 		s->path[at & 8191] = '/';
 	}
 	if (fs && !w.in_root && s->path[at & 8191] == '/')
 		s->h.flags |= MW_F_OUTSIDE_ROOT;
-	append(s, segment, &s->path[at & 8191], MW_PATH_MAX - at);
+	return append(s, segment, &s->path[at & 8191], MW_PATH_MAX - at);
 }
 
 struct mw_compare {
@@ -224,16 +230,19 @@ static long compare_step(u32 index, struct mw_compare *c)
 }
 
 /* Append the name asked for, unless it is the path itself, which must be the record's first text. */
-static __noinline void append_asked(struct mw_scratch *s)
+APART int append_asked(struct mw_scratch *s)
 {
-	struct mw_compare c = { .s = s, .length = s->asked_length };
+	struct mw_compare c = { .s = s };
 
+	if (!s)
+		return 0;
+	c.length = s->asked_length;
 	if (s->asked_length == s->h.seg[MW_SEG_PATH] && s->asked_length >= 8 && s->asked_length < MW_PATH_MAX) {
 		bpf_loop(MW_PATH_MAX / 8, compare_step, &c, 0);
 		if (!c.differs)
-			return;
+			return 0;
 	}
-	append(s, MW_SEG_ASKED, s->asked, s->asked_length);
+	return append(s, MW_SEG_ASKED, s->asked, s->asked_length);
 }
 
 #endif

@@ -80,7 +80,7 @@ static __always_inline void leave_group(struct mw_task *t)
 }
 
 /* Look a name up in the list of programs: how it may match, 0 when it is not listed. */
-static __always_inline u32 listed(const void *name, u32 length)
+static __noinline u32 listed(const void *name, u32 length)
 {
 	char key[MW_NAME] = {};
 	u32 *how;
@@ -99,10 +99,12 @@ static __always_inline u32 program_listed(struct file *exe)
 }
 
 /* Offset of the base name in a text of scratch->path that ends at `length`; names longer than a key cannot match anyway. */
-static __always_inline u32 base_of(struct mw_scratch *s, u32 length)
+APART u32 base_of(struct mw_scratch *s, u32 length)
 {
 	u32 at = length;
 
+	if (!s)
+		return 0;
 	for (u32 i = 0; i < MW_NAME && at > 0; i++) {
 		if (s->path[(at - 1) & 8191] == '/')
 			break;
@@ -173,10 +175,16 @@ static __always_inline bool is_python(const unsigned char *name)
 }
 
 /* Does the program just started stand in the list of servers? Its arguments, `length` bytes, are in scratch->asked. */
-static __noinline u32 match_server(struct mw_scratch *s, struct file *exe, u32 length)
+APART u32 match_server(struct mw_scratch *s, u64 exe_address, u32 length)
 {
-	struct mw_match m = { .s = s, .end = length, .at = zero_start };
+	struct file *exe = (void *)exe_address;
+	struct mw_match m = {};
 
+	if (!s)
+		return 0;
+	m.s = s;
+	m.end = length;
+	m.at = zero_start;
 	if (program_listed(exe) & MW_AS_PROGRAM)
 		return 1;
 	if (!exe || !is_python(BPF_CORE_READ(exe, f_path.dentry, d_name.name)))
@@ -205,10 +213,14 @@ static __always_inline void name_of(struct mw_name *name, struct dentry *dentry)
 }
 
 /* How the extension of a name is listed: ~0 when it is not. ASCII capitals count as small letters. */
-static __noinline u32 extension_of(struct mw_name *name)
+APART u32 extension_of(struct mw_name *name)
 {
 	char key[MW_EXTENSION] = {};
-	u32 length = name->length, dot = 0, *rule;
+	u32 length, dot = 0, *rule;
+
+	if (!name)
+		return ~0u;
+	length = name->length;
 
 	for (u32 i = 1; i < MW_EXTENSION && i < length; i++) {
 		if (name->text[(length - i) & (MW_NAME - 1)] == '.') {
@@ -239,19 +251,22 @@ static __always_inline bool starts_with(const struct mw_name *name, const char *
 }
 #define STARTS_WITH(name, literal) starts_with(name, literal, sizeof(literal) - 1)
 
-static __noinline bool is_model_bin(struct mw_name *name)
+APART u32 is_model_bin(struct mw_name *name)
 {
+	if (!name)
+		return 0;
 	return STARTS_WITH(name, "pytorch_model") || STARTS_WITH(name, "model") || STARTS_WITH(name, "ggml") ||
 	       STARTS_WITH(name, "openvino_model") || STARTS_WITH(name, "diffusion_pytorch_model") || STARTS_WITH(name, "adapter_model") ||
 	       STARTS_WITH(name, "consolidated");
 }
 
-static __noinline bool names_artifact(struct mw_name *name, struct dentry *dentry)
+APART u32 names_artifact(struct mw_name *name, u64 dentry_address)
 {
+	struct dentry *dentry = (void *)dentry_address;
 	u32 rule = extension_of(name);
 	struct mw_name parent;
 
-	if (rule == ~0u)
+	if (!name || rule == ~0u)
 		return false;
 	if (rule & MW_EXT_MODEL_BIN && !is_model_bin(name))
 		return false;

@@ -1,0 +1,76 @@
+"""Effects and the doors through which each can be seen, best first; which one a host got, and why.
+
+A door is a set of programs that must all load and attach. Programs are in ``agent/bpf/*.bpf.h``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DoorReport:
+    """How one effect is seen on this host."""
+
+    effect: str
+    door: str
+    """the door taken; ``none`` when the effect is not seen"""
+    reason: str
+    """why it was taken, or why the better ones were not"""
+    proven: bool
+    """whether a canary's effect came through it"""
+    loss: str
+    """what cannot be seen through it; empty when nothing is known"""
+
+
+@dataclass(frozen=True)
+class Door:
+    """One way to see an effect."""
+
+    name: str
+    programs: tuple[str, ...]
+    loss: str = ""
+    any_of: bool = False
+    """one program is enough: an architecture lacks some of the calls"""
+    on_demand: bool = False
+    """attached and detached as needed"""
+
+
+@dataclass(frozen=True)
+class Effect:
+    name: str
+    doors: tuple[Door, ...]
+    required: bool = False
+    better: str = ""
+    """a door of DESIGN.md that this version does not ship"""
+
+
+_OPENS = ("open", "openat", "openat2", "creat")
+_SYSCALL_LOSS = "opens by io_uring and by 32-bit system calls; every system call of the host pays 100 to 190 ns"
+
+EFFECTS: tuple[Effect, ...] = (
+    Effect("exec", (Door("tp_btf/sched_process_exec", ("on_exec",)),), required=True),
+    Effect("fork", (Door("tp_btf/task_newtask", ("on_newtask",)),), required=True),
+    Effect("exit", (Door("tp_btf/sched_process_exit", ("on_exit",)),), required=True),
+    Effect(
+        "file_open",
+        (Door("tracepoint/syscalls/sys_{enter,exit}_{open,openat,openat2,creat}",
+              tuple(f"{side}_{call}" for call in _OPENS for side in ("enter", "exit")), _SYSCALL_LOSS, any_of=True),),
+        better="lsm/file_open and fentry/security_file_open are not in this version",
+    ),
+    Effect(
+        "connect",
+        (
+            Door("cgroup/connect{4,6}", ("connect4", "connect6"), "whether the connect succeeded; unix sockets; datagrams without a connect"),
+            Door("tracepoint/syscalls/sys_exit_connect", ("exit_connect",),
+                 "connects by io_uring; the address can be changed by another thread during the call; unix sockets"),
+        ),
+    ),
+    Effect("listen", (Door("tp_btf/inet_sock_set_state", ("on_sock_state",), "unix sockets"),)),
+    Effect("answer", (Door("tp_btf/sock_send_length", ("on_send",), "answers on unix sockets and shared memory; before Linux 6.3"),)),
+    Effect("stop", (Door("tp_btf/signal_deliver", ("on_signal",)),)),
+    Effect("artifact_io", (Door("tp_btf/sys_enter, while a load is open", ("on_artifact_io",), "page faults of mapped artifacts",
+                                on_demand=True),)),
+    Effect("sweep", (Door("syscall", ("sweep",)),), required=True),
+    Effect("adopt", (Door("iter/task, iter/task_file, iter/task_vma", ("adopt", "find_files", "find_maps"),),)),
+)

@@ -1,0 +1,268 @@
+"""The sensor: one object in the kernel, its doors, its rings, and what the agent may ask of it."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelward_agent.sensor import libbpf, mounts, records
+from modelward_agent.sensor.adopt import adopt
+from modelward_agent.sensor.canary import prove
+from modelward_agent.sensor.constants import REPEATS_RING, Flag, Ring
+from modelward_agent.sensor.doors import EFFECTS, Door, DoorReport, Effect
+from modelward_agent.sensor.errors import SensorError
+from modelward_agent.sensor.repeats import Repeats
+from modelward_agent.sensor.rings import Drained, RingReader, Rings
+from modelward_agent.sensor.servers import EXTENSION_SIZE, NAME_SIZE, Lists, lists
+
+_SMALL_RING, _LARGE_RING = 4 << 20, 4 << 20
+DEFAULT_RING_BYTES: dict[Ring, int] = {
+    Ring.CONTROL: 1 << 20,
+    Ring.CONTROL_LARGE: 4 << 20,
+    Ring.EVENTS: 16 << 20,
+    Ring.EVENTS_LARGE: 4 << 20,
+}
+"""Bytes of each ring: powers of two, at least a page."""
+
+_RING_MAPS = {
+    Ring.CONTROL: "ring_control",
+    Ring.CONTROL_LARGE: "ring_control_large",
+    Ring.EVENTS: "ring_events",
+    Ring.EVENTS_LARGE: "ring_events_large",
+}
+_HOPS = ("seen", "missed", "merged", "ring_dropped")
+_QUIET_NS = 100_000_000
+
+
+class Sensor:
+    """Everything the kernel side gives, on one host. Not for use by several threads at once."""
+
+    def __init__(self, kernel: libbpf.Object, refused: dict[str, str], ring_bytes: Mapping[Ring, int]) -> None:
+        self._kernel = kernel
+        self._refused = refused
+        self._links: dict[str, libbpf.Link] = {}
+        self._reports: dict[str, DoorReport] = {}
+        readers = [
+            RingReader(ring, kernel.map(name).fd, ring_bytes[ring],
+                       records.LARGE if ring in (Ring.CONTROL_LARGE, Ring.EVENTS_LARGE) else records.SMALL)
+            for ring, name in _RING_MAPS.items()
+        ]
+        self._rings = Rings(readers, records.SMALL, records.LARGE)
+        self._repeats = Repeats(kernel.map("generations"), (kernel.map("generation_a"), kernel.map("generation_b")))
+        self._cpus = libbpf.possible_cpus()
+        self._sweep = ctypes.create_string_buffer(records.btf().size("mw_sweep_result"))
+        self._groups_made = 0
+
+    @classmethod
+    def open(cls, *, watch: Sequence[str] = (), ring_bytes: Mapping[Ring, int] | None = None,
+             exclude_pids: Iterable[int] = ()) -> Sensor:
+        """Load the kernel side, attach what the host offers, then adopt the servers that run already.
+
+        Args:
+            watch: base names of programs or scripts, or modules, to treat as servers beside the shipped list.
+            ring_bytes: sizes that differ from ``DEFAULT_RING_BYTES``.
+            exclude_pids: the agent's own processes: they and their descendants are never tracked.
+
+        Raises:
+            SensorError: this host cannot run it; the message says what is missing.
+        """
+        require_host()
+        sizes = DEFAULT_RING_BYTES | dict(ring_bytes or {})
+        names = lists(watch)
+        tracefs = mounts.tracefs()
+        kernel, refused = load(sizes)
+        sensor = cls(kernel, refused, sizes)
+        try:
+            sensor._fill_lists(names)
+            sensor._write_config()
+            for effect in EFFECTS:
+                sensor._reports[effect.name] = sensor._take_door(effect, tracefs)
+            adopt(kernel)
+        except BaseException:
+            sensor.close()
+            raise
+        return sensor
+
+    def _fill_lists(self, names: Lists) -> None:
+        programs, extensions = self._kernel.map("programs"), self._kernel.map("extensions")
+        for name, how in names.programs.items():
+            programs.update(name.ljust(NAME_SIZE, b"\0"), struct.pack("=I", how))
+        for extension, rule in names.extensions.items():
+            extensions.update(extension.ljust(EXTENSION_SIZE, b"\0"), struct.pack("=I", rule))
+        credentials = self._kernel.map("credentials")
+        for name in names.credentials:
+            credentials.update(name.ljust(NAME_SIZE, b"\0"), struct.pack("=I", 1))
+
+    def _write_config(self) -> None:
+        offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self._kernel.map("config").update(struct.pack("=I", 0), struct.pack("=QQ", offset, _QUIET_NS))
+
+    def _take_door(self, effect: Effect, tracefs: str | None) -> DoorReport:
+        reasons = [effect.better] if effect.better else []
+        for door in effect.doors:
+            failure = self._attach(door, tracefs)
+            if failure is None:
+                return DoorReport(effect.name, door.name, "; ".join(reasons) or "first choice", False, door.loss)
+            reasons.append(f"{door.name}: {failure}")
+        if effect.required:
+            raise SensorError(f"cannot see {effect.name}: {'; '.join(reasons)}")
+        return DoorReport(effect.name, "none", "; ".join(reasons), False, f"{effect.name} is not seen")
+
+    def _attach(self, door: Door, tracefs: str | None) -> str | None:
+        """None when the door is open, else why not."""
+        if door.programs[0].startswith(("enter_", "exit_")) and tracefs:
+            return tracefs
+        opened: list[str] = []
+        failure = ""
+        for name in door.programs:
+            reason = self._refused.get(name) or self._attach_program(name, door)
+            if reason is None:
+                opened.append(name)
+                continue
+            failure = f"{name}: {reason}"
+            if not door.any_of:
+                break
+        if failure and not (door.any_of and opened):
+            for name in opened:
+                if link := self._links.pop(name, None):
+                    link.destroy()
+            return failure
+        return None
+
+    def _attach_program(self, name: str, door: Door) -> str | None:
+        program = self._kernel.programs.get(name)
+        if program is None:
+            return "not in this object"
+        try:
+            if program.section.startswith("cgroup/"):
+                root = mounts.cgroup2()
+                if isinstance(root, str):
+                    return root
+                directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    self._links[name] = program.attach_cgroup(directory)
+                finally:
+                    os.close(directory)
+            elif not door.on_demand and not program.section.startswith(("syscall", "iter")):
+                self._links[name] = program.attach()
+        except OSError as e:
+            return os.strerror(e.errno or 0)
+        return None
+
+    def drain(self, max_records: int = 65536) -> Drained:
+        """What came since the last drain, at most ``max_records`` per ring of small records. Never blocks."""
+        return self._rings.drain(max_records)
+
+    def commit(self, positions: Mapping[int, int]) -> None:
+        """Let the kernel overwrite what was drained up to ``positions``: only once it is safe on disk."""
+        self._rings.commit(positions)
+
+    def wait(self, timeout_s: float) -> None:
+        """Sleep until records wait, looking every 5 ms; at most ``timeout_s``."""
+        end = time.monotonic() + timeout_s
+        while not self._rings.waiting() and (left := end - time.monotonic()) > 0:
+            time.sleep(min(0.005, left))
+
+    def tick(self) -> None:
+        """Make the transitions that are due because nothing happened (100 ms quiet). Cheap; to be called every 50 ms."""
+        self._kernel.programs["sweep"].run(self._sweep)
+        open_scopes, _live, made, _ = struct.unpack("=4I", self._sweep.raw)
+        self._watch_io(open_scopes > 0)
+        if made != self._groups_made:
+            self._groups_made = made
+            self._write_config()
+            adopt(self._kernel)
+
+    def _watch_io(self, wanted: bool) -> None:
+        """Reads of artifacts matter only while a load is open, and watching them costs every system call of the host."""
+        name = "on_artifact_io"
+        if self._reports["artifact_io"].door == "none":
+            return
+        if wanted and name not in self._links:
+            self._links[name] = self._kernel.programs[name].attach()
+        elif not wanted and name in self._links:
+            self._links.pop(name).destroy()
+
+    def swap_repeats(self) -> npt.NDArray[np.void]:
+        """Counts of the effects that were equal to one that went out before, as SMALL records flagged REPEATS. To be called every second."""
+        return self._repeats.swap()
+
+    def counters(self) -> dict[tuple[str, str], int]:
+        """(hop, event name) to count since the load, for the hops seen, missed, merged and ring_dropped; zeros are left out."""
+        from modelward_proto.fields import EVENT_NAMES
+
+        kinds = records.btf().enum("mw_kind")["MW_KIND_MAX"]
+        found: dict[tuple[str, str], int] = {}
+        counters = self._kernel.map("counters")
+        for number, hop in enumerate(_HOPS):
+            for kind, name in EVENT_NAMES.items():
+                if kind >= kinds:
+                    continue
+                raw = counters.lookup(struct.pack("=I", number * kinds + kind), 8 * self._cpus)
+                if total := int(np.frombuffer(raw, np.uint64).sum()):
+                    found[hop, name] = total
+        skipped = sum(p.recursion_misses() for p in self._kernel.programs.values() if p.name not in self._refused)
+        if skipped:
+            found["missed", "all"] = skipped
+        return found
+
+    def doors(self) -> list[DoorReport]:
+        """How each effect is seen here."""
+        return list(self._reports.values())
+
+    def prove(self) -> list[DoorReport]:
+        """Provoke each effect in a child process and see which come out; returns the reports with ``proven`` set."""
+        return prove(self)
+
+    def close(self) -> None:
+        """Detach everything. Records not yet drained are lost."""
+        for link in self._links.values():
+            link.destroy()
+        self._links.clear()
+        self._rings.close()
+        self._kernel.close()
+
+
+def require_host() -> None:
+    """Raises SensorError when nothing can work here: no root, no BTF."""
+    if os.geteuid() != 0:
+        raise SensorError("the agent needs root (CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN) to load programs into the kernel: run it with sudo")
+    if not Path("/sys/kernel/btf/vmlinux").exists():
+        raise SensorError("this kernel carries no BTF (/sys/kernel/btf/vmlinux is missing): "
+                          "it must be built with CONFIG_DEBUG_INFO_BTF=y, as kernels of all current distributions are")
+
+
+def load(ring_bytes: Mapping[Ring, int]) -> tuple[libbpf.Object, dict[str, str]]:
+    """Load the object without the programs that this kernel refuses; returns it with them and why.
+
+    Raises:
+        SensorError: nothing is left to leave out, and the kernel still refuses.
+    """
+    refused: dict[str, str] = {}
+    while True:
+        kernel = libbpf.Object(records.OBJECT)
+        for name in refused:
+            kernel.programs[name].skip()
+        for ring, name in _RING_MAPS.items():
+            kernel.map(name).resize(ring_bytes[ring])
+        error = kernel.load()
+        if not error:
+            return kernel, refused
+        news = {name: why for name, why in kernel.log.refused().items() if name not in refused and name in kernel.programs}
+        lines = kernel.log.take()
+        kernel.close()
+        if not news:
+            raise SensorError(f"the kernel refuses the object: {os.strerror(error)}: " + " | ".join(lines[-3:]))
+        if error in (errno.EPERM,) and len(refused) > len(kernel.programs) - 2:
+            raise SensorError("the kernel refuses every program with EPERM: a lockdown or a security module forbids bpf()")
+        refused |= news
