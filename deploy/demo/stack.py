@@ -99,7 +99,9 @@ class Stack:
         self.stop_collector()
         self.console.close()
 
-    def _wait(self, what: str, process: subprocess.Popen[bytes], ready: Callable[[], bool], timeout_s: float) -> None:
+    def _wait(
+        self, what: str, process: subprocess.Popen[bytes], ready: Callable[[], bool], timeout_s: float
+    ) -> None:
         deadline = time.monotonic() + timeout_s
         while not ready():
             words = self._processes.last_words(process)

@@ -86,7 +86,14 @@ def test_gunicorn_that_loads_before_it_forks_its_workers(whole: Whole) -> None:
     port = free_port()
     gunicorn = Path(sys.executable).parent / "gunicorn"
     workers = ["--preload", "--workers", "2", "--worker-class", "uvicorn.workers.UvicornWorker"]
-    argv = [sys.executable, gunicorn, *workers, "--bind", f"127.0.0.1:{port}", "sklearn_app:app"]
+    argv: list[str | Path] = [
+        sys.executable,
+        gunicorn,
+        *workers,
+        "--bind",
+        f"127.0.0.1:{port}",
+        "sklearn_app:app",
+    ]
     server = whole.place.serve(argv, port, _model(whole, "forked.joblib")).wait()
     server.client.classify(200)
     _until(whole, server, "serve")
@@ -96,7 +103,14 @@ def test_gunicorn_whose_workers_load_and_are_replaced(whole: Whole) -> None:
     port = free_port()
     gunicorn = Path(sys.executable).parent / "gunicorn"
     workers = ["--workers", "2", "--max-requests", "20", "--worker-class", "uvicorn.workers.UvicornWorker"]
-    argv = [sys.executable, gunicorn, *workers, "--bind", f"127.0.0.1:{port}", "sklearn_app:app"]
+    argv: list[str | Path] = [
+        sys.executable,
+        gunicorn,
+        *workers,
+        "--bind",
+        f"127.0.0.1:{port}",
+        "sklearn_app:app",
+    ]
     server = whole.place.serve(argv, port, _model(whole, "replaced.joblib")).wait()
     for number in range(60):
         subprocess.run(
