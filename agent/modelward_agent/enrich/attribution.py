@@ -26,10 +26,10 @@ _CACHED_CGROUPS = 4096
 # Programs that copy, check or show a file and cannot run a model. Only where the system keeps programs: a
 # workload may name its own file so.
 _READERS = frozenset((
-    "b2sum", "base64", "cat", "cksum", "cmp", "cp", "dd", "diff", "du", "file", "find", "grep", "gzip", "head",
-    "hexdump", "install", "ln", "ls", "lz4", "md5sum", "mv", "od", "pigz", "rclone", "restic", "rsync", "s3cmd",
-    "s5cmd", "scp", "sha1sum", "sha256sum", "sha512sum", "shred", "split", "stat", "strings", "sum", "tail", "tar",
-    "wc", "xxd", "xz", "zip", "zstd",
+    "b2sum", "base64", "cat", "cksum", "cmp", "cp", "dd", "diff", "du", "file", "find", "grep", "gzip",
+    "head", "hexdump", "install", "ln", "ls", "lz4", "md5sum", "mv", "od", "pigz", "rclone", "restic",
+    "rsync", "s3cmd", "s5cmd", "scp", "sha1sum", "sha256sum", "sha512sum", "shred", "split", "stat",
+    "strings", "sum", "tail", "tar", "wc", "xxd", "xz", "zip", "zstd",
 ))
 _SYSTEM = ("/usr/bin/", "/bin/", "/usr/sbin/", "/sbin/", "/usr/local/bin/")
 
@@ -96,6 +96,12 @@ class Attribution:
     def forked(self, parent: Sighting, child: Key) -> None:
         """A process made another one."""
         self.table.forked(child, self._process(parent), parent.time_ns)
+
+    def knows(self, sighting: Sighting) -> bool:
+        """Whether a process is known, or a parent in its group, whose program it runs until it execs."""
+        parent = self.table.get(sighting.parent)
+        of_group = parent is not None and parent.group == sighting.group != 0
+        return of_group or self.table.get(sighting.key) is not None
 
     def who(self, sighting: Sighting, *, will_exec: bool = False) -> Who:
         """Everything that is said of a process at the time of a sighting.

@@ -13,24 +13,10 @@ from modelward_proto.text import escape
 from modelward_agent.enrich import addresses
 from modelward_agent.enrich.attribution import Who
 from modelward_agent.enrich.columns import closed, seconds, shared, sparse, times
-from modelward_agent.enrich.record_flags import (
-    F_LEADER,
-    F_MEMFD,
-    F_NEWER_THAN_ROOT,
-    F_OUTSIDE_ROOT,
-    F_RACED,
-    F_STDIO_SOCKET,
-    F_TMPFS,
-    F_TRUNCATED,
-    F_UNLINKED,
-    SEG_ASKED,
-    SEG_CWD,
-    SEG_INTERPRETER,
-    SEG_PATH,
-)
-from modelward_agent.enrich.rows import Rows
+from modelward_agent.enrich.rows import Rows, flagged
 from modelward_agent.enrich.text_columns import strings
 from modelward_agent.enrich.workloads import Workloads
+from modelward_agent.sensor.constants import Flag, Segment
 
 Column = npt.NDArray[Any]
 
@@ -43,7 +29,7 @@ _NAMES[list(_INDEX)] = list(_INDEX.values())
 def common_columns(rows: Rows, flags: Column, wall_offset_ns: int) -> dict[str, Any]:
     """Time, name, outcome, count, thread and user of every row; hop and kind of losses."""
     kind = rows.kind
-    worker = (flags & F_LEADER) == 0
+    worker = ~flagged(flags, Flag.LEADER)
     worker[rows.records :] = False
     count = rows.column("count").astype(np.uint64)
     hops = {rows.records + i: escape(hop.encode()) for i, (hop, _, _) in enumerate(rows.losses)}
@@ -63,7 +49,7 @@ def common_columns(rows: Rows, flags: Column, wall_offset_ns: int) -> dict[str, 
         "thread.id": rows.column("tid"),
         "thread.role": closed("thread.role", worker),
         "user.id": rows.column("uid"),
-        "truncated": ((flags & F_TRUNCATED) != 0) | rows.overflow,
+        "truncated": flagged(flags, Flag.TRUNCATED) | rows.overflow,
         "loss.hop": sparse(rows.count, hops),
         "loss.kind": sparse(rows.count, kinds),
     }
@@ -75,18 +61,20 @@ def exec_columns(rows: Rows, flags: Column, wall_offset_ns: int) -> dict[str, An
     some = np.flatnonzero(at).tolist()
     ended = rows.kind == Kind.PROCESS_EXIT
     changed = rows.column("changed_ns")
+    asked = _texts(rows, some, Segment.ASKED)
     age = seconds(times(rows.time_ns, wall_offset_ns), changed)
     return {
-        "process.executable.asked": sparse(rows.count, _texts(rows, some, SEG_ASKED)),
-        "process.executable.interpreter": sparse(rows.count, _texts(rows, some, SEG_INTERPRETER)),
+        "process.executable.asked": sparse(rows.count, asked),
+        # The kernel side leaves the interpreter out when it is the program asked for.
+        "process.executable.interpreter": sparse(rows.count, asked | _texts(rows, some, Segment.INTERPRETER)),
         "process.executable.age_s": np.where(at & (changed != 0), age, 0.0),
-        "process.executable.newer_than_root": at & ((flags & F_NEWER_THAN_ROOT) != 0),
-        "process.executable.on_tmpfs": at & ((flags & (F_TMPFS | F_MEMFD)) != 0),
-        "process.executable.memfd": at & ((flags & (F_MEMFD | F_UNLINKED)) != 0),
-        "process.stdio_socket": at & ((flags & F_STDIO_SOCKET) != 0),
+        "process.executable.newer_than_root": at & flagged(flags, Flag.NEWER_THAN_ROOT),
+        "process.executable.on_tmpfs": at & flagged(flags, Flag.TMPFS | Flag.MEMFD),
+        "process.executable.memfd": at & flagged(flags, Flag.MEMFD | Flag.UNLINKED),
+        "process.stdio_socket": at & flagged(flags, Flag.STDIO_SOCKET),
         "process.args_count": _only(at, rows.column("args_count")),
         "process.args_length": _only(at, rows.column("args_length")),
-        "process.working_directory": sparse(rows.count, _texts(rows, some, SEG_CWD)),
+        "process.working_directory": sparse(rows.count, _texts(rows, some, Segment.CWD)),
         "process.exit.code": _only(ended, rows.column("exit_code")),
         "process.exit.signal": _only(ended, np.minimum(rows.column("exit_signal"), 255)).astype(np.uint8),
     }
@@ -97,8 +85,8 @@ def file_columns(rows: Rows, flags: Column, whos: list[Who], run: Column) -> dic
     opened = rows.kind == Kind.FILE_OPEN
     lifecycle = (rows.kind == Kind.LIFECYCLE) | (rows.kind == Kind.MODEL_IDENTITY)
     named = opened | (rows.kind == Kind.PROCESS_EXEC)
-    path_at, path_length = rows.spans(SEG_PATH)
-    asked_at, asked_length = rows.spans(SEG_ASKED)
+    path_at, path_length = rows.spans(Segment.PATH)
+    asked_at, asked_length = rows.spans(Segment.ASKED)
     path_length = _only(opened | lifecycle, path_length)
     inode = np.where(lifecycle, rows.column("artifact_inode"), rows.column("inode"))
     device = np.where(lifecycle, rows.column("artifact_device"), rows.column("device"))
@@ -112,8 +100,8 @@ def file_columns(rows: Rows, flags: Column, whos: list[Who], run: Column) -> dic
         "file.flags": _only(opened, rows.column("open_flags")),
         "file.created": opened & ((rows.column("open_flags") & _O_CREAT) != 0),
         "file.in_model_dir": opened & _in_model_folder(rows, whos, run, path_at, path_length),
-        "file.outside_root": (opened | (rows.kind == Kind.PROCESS_EXEC)) & ((flags & F_OUTSIDE_ROOT) != 0),
-        "raced": (flags & F_RACED) != 0,
+        "file.outside_root": (opened | (rows.kind == Kind.PROCESS_EXEC)) & flagged(flags, Flag.OUTSIDE_ROOT),
+        "raced": flagged(flags, Flag.RACED),
     }
 
 
@@ -132,10 +120,10 @@ def net_columns(rows: Rows, whos: list[Who], run: Column, workloads: Workloads) 
         }
     family, port, transport = (rows.column(name) for name in ("family", "port", "transport"))
     texts, index = addresses.texts(family[at], rows.column("address")[at])
-    unix = np.flatnonzero((transport[at] == addresses.UNIX) & (rows.spans(SEG_PATH)[1][at] > 0))
+    unix = np.flatnonzero((transport[at] == addresses.UNIX) & (rows.spans(Segment.PATH)[1][at] > 0))
     if len(unix):
         index[unix] = np.arange(len(texts), len(texts) + len(unix))
-        texts += [escape(rows.raw(row, SEG_PATH)) for row in at[unix].tolist()]
+        texts += [escape(rows.raw(row, Segment.PATH)) for row in at[unix].tolist()]
     own = np.zeros(rows.count, np.int64)
     own[at] = index + 1
     _mark_first(first_seen, at[connect[at]], own, port, texts, whos, run, workloads, rows.time_ns)

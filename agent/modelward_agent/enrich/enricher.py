@@ -21,11 +21,11 @@ from modelward_agent.enrich.attribution import Attribution
 from modelward_agent.enrich.columns import shared, sparse
 from modelward_agent.enrich.loads import Loads
 from modelward_agent.enrich.process_columns import process_columns, replay
-from modelward_agent.enrich.record_flags import SEG_ARGV, SEG_PATH
 from modelward_agent.enrich.rows import Rows
 from modelward_agent.enrich.sightings import Sightings
 from modelward_agent.identity.artifact import Artifact, Identity
 from modelward_agent.identity.record import parse_identity
+from modelward_agent.sensor.constants import Segment
 
 Column = npt.NDArray[Any]
 
@@ -128,7 +128,7 @@ class Enricher:
 def _model_columns(rows: Rows) -> dict[str, Any]:
     """model.* of identity rows; the store binds the other rows of the instance to them."""
     told = {
-        row: parse_identity(rows.raw(row, SEG_PATH), rows.raw(row, SEG_ARGV))
+        row: parse_identity(rows.raw(row, Segment.PATH), rows.raw(row, Segment.ARGV))
         for row in np.flatnonzero(rows.kind == Kind.MODEL_IDENTITY).tolist()
     }
     return {

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from modelward_proto.fields import Kind
 
 from modelward_agent.enrich.attribution import Who
-from modelward_agent.enrich.record_flags import F_ARTIFACT, SEG_ASKED, SEG_PATH
-from modelward_agent.enrich.rows import Rows
+from modelward_agent.enrich.rows import Rows, flagged
 from modelward_agent.enrich.workloads import Workloads
 from modelward_agent.identity.artifact import Artifact
+from modelward_agent.sensor.constants import Flag, Segment
 
 Column = npt.NDArray[Any]
 
@@ -37,8 +37,8 @@ class Loads:
     def find(self, rows: Rows, flags: Column, whos: list[Who], run: Column, workloads: Workloads) -> None:
         """Take note of the artifacts that a batch's rows opened, or that an adopted server had open."""
         instance = rows.column("instance")
-        lengths = rows.spans(SEG_PATH)[1]
-        opened = (rows.kind == Kind.FILE_OPEN) & ((flags & F_ARTIFACT) != 0)
+        lengths = rows.spans(Segment.PATH)[1]
+        opened = (rows.kind == Kind.FILE_OPEN) & flagged(flags, Flag.ARTIFACT)
         adopted = (rows.kind == Kind.LIFECYCLE) & (rows.column("artifact_inode") != 0)
         at = np.flatnonzero((opened | adopted) & (instance != 0) & (lengths > 0))
         if not len(at):
@@ -46,7 +46,7 @@ class Loads:
         for row in at[np.unique(self._pairs(instance, run)[at], return_index=True)[1]].tolist():
             workload = whos[run[row]].workload
             if workload is not None:
-                workloads.loaded(workload, rows.raw(row, SEG_PATH))
+                workloads.loaded(workload, rows.raw(row, Segment.PATH))
         for row in at[np.sort(np.unique(instance[at], return_index=True)[1])].tolist():
             self._ask(rows, row, int(instance[row]), of_open=bool(opened[row]))
 
@@ -66,8 +66,8 @@ class Loads:
             instance=instance,
             pid=int(rows.member("tgid", row)),
             start_ns=int(rows.member("start_ns", row)),
-            path=rows.raw(row, SEG_PATH),
-            asked=rows.raw(row, SEG_ASKED) if of_open else b"",
+            path=rows.raw(row, Segment.PATH),
+            asked=rows.raw(row, Segment.ASKED) if of_open else b"",
             device=int(rows.member(device, row)),
             inode=int(rows.member(inode, row)),
             time_ns=int(rows.time_ns[row]),

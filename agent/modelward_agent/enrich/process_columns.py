@@ -11,9 +11,9 @@ from modelward_proto.text import escape
 
 from modelward_agent.enrich.attribution import Attribution, Who
 from modelward_agent.enrich.columns import closed, shared
-from modelward_agent.enrich.record_flags import SEG_ARGV, SEG_PATH
 from modelward_agent.enrich.rows import Rows
 from modelward_agent.enrich.sightings import Sightings
+from modelward_agent.sensor.constants import Segment
 
 Column = npt.NDArray[Any]
 
@@ -28,20 +28,27 @@ def replay(rows: Rows, runs: Sightings, boot: Attribution) -> tuple[list[Who], d
     execs, forks, exits = runs.exec_rows.tolist(), runs.fork_rows.tolist(), runs.exit_rows.tolist()
     fork_epochs, exit_epochs = runs.epoch[runs.fork_rows].tolist(), runs.epoch[runs.exit_rows].tolist()
     run_epochs = runs.epoch[runs.first].tolist()
-    will_exec = {runs.actor(row).key for row in execs}
+    will_exec = {runs.actor(row).key: row for row in reversed(execs)}
     fork = exit_ = 0
+
+    def executed(row: int) -> str:
+        arguments = rows.raw(row, Segment.ARGV).removesuffix(b"\0").split(b"\0")
+        return boot.executed(runs.actor(row), rows.raw(row, Segment.PATH), arguments)
+
     for epoch in range(len(execs) + 1):
         if epoch:
-            row = execs[epoch - 1]
-            arguments = rows.raw(row, SEG_ARGV).removesuffix(b"\0").split(b"\0")
-            lines[row] = boot.executed(runs.actor(row), rows.raw(row, SEG_PATH), arguments)
+            lines[execs[epoch - 1]] = executed(execs[epoch - 1])
         while fork < len(forks) and fork_epochs[fork] == epoch:
             child = (int(runs.pid[forks[fork]]), int(runs.start_ns[forks[fork]]))
             boot.forked(runs.actor(forks[fork]), child)
             fork += 1
         while len(whos) < len(run_epochs) and run_epochs[len(whos)] == epoch:
             sighting = runs.sighting(len(whos))
-            whos.append(boot.who(sighting, will_exec=sighting.key in will_exec))
+            later = will_exec.get(sighting.key)
+            if later is not None and not boot.knows(sighting):
+                # A group's first record tells of its start, just before the exec that made it one.
+                executed(later)
+            whos.append(boot.who(sighting, will_exec=later is not None))
         while exit_ < len(exits) and exit_epochs[exit_] == epoch:
             boot.table.exited(runs.actor(exits[exit_]).key, int(rows.time_ns[exits[exit_]]))
             exit_ += 1
@@ -67,7 +74,7 @@ def process_columns(rows: Rows, runs: Sightings, whos: list[Who], lines: dict[in
         "process.chain": each("chain"),
         "process.entry": closed("process.entry", np.array([who.entry for who in whos], np.int8)[run]),
         "process.executable.path": _with_own(
-            [who.path for who in whos], run, {row: escape(rows.raw(row, SEG_PATH)) for row in lines}
+            [who.path for who in whos], run, {row: escape(rows.raw(row, Segment.PATH)) for row in lines}
         ),
         "process.command_line": _with_own([who.command_line for who in whos], run, lines),
         "workload.id": each("workload_id"),

@@ -8,11 +8,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from modelward_proto.fields import Kind
+from modelward_proto.kinds import Kind
+
+from modelward_agent.sensor.constants import Flag
 
 Column = npt.NDArray[Any]
 Spans = tuple[Column, Column]
 """Start offsets into :attr:`Rows.bytes` and lengths, one of each a row."""
+
+
+def flagged(flags: Column, flag: Flag) -> Column:
+    """Rows that have any of these flags."""
+    has: Column = (flags & np.uint32(flag)) != 0
+    return has
 
 
 class Rows:

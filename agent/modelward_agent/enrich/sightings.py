@@ -11,8 +11,8 @@ import numpy.typing as npt
 from modelward_proto.kinds import Kind
 
 from modelward_agent.enrich.attribution import Sighting
-from modelward_agent.enrich.record_flags import F_ROOT, F_SERVER, F_THREAD
-from modelward_agent.enrich.rows import Rows
+from modelward_agent.enrich.rows import Rows, flagged
+from modelward_agent.sensor.constants import Flag
 
 Column = npt.NDArray[Any]
 
@@ -28,13 +28,13 @@ class Sightings:
     """The runs, in order of their first row."""
 
     def __init__(self, rows: Rows, flags: Column) -> None:
-        fork = (rows.kind == Kind.PROCESS_FORK) & ((flags & F_THREAD) == 0)
+        fork = (rows.kind == Kind.PROCESS_FORK) & ~flagged(flags, Flag.THREAD)
         self.exec_rows: Column = np.flatnonzero(rows.kind == Kind.PROCESS_EXEC)
         self.fork_rows: Column = np.flatnonzero(fork)
         self.exit_rows: Column = np.flatnonzero(rows.kind == Kind.PROCESS_EXIT)
         self.epoch: Column = np.cumsum(rows.kind == Kind.PROCESS_EXEC)
         self._own: dict[str, Column] = {name: rows.column(name) for name in _MEMBERS}
-        self._own["flags"] = flags & np.uint32(F_ROOT | F_SERVER)
+        self._own["flags"] = flags & np.uint32(Flag.ROOT | Flag.SERVER)
         self._time = rows.time_ns
         self._shown = self._own
         if len(self.fork_rows):
@@ -95,7 +95,7 @@ class Sightings:
             root=(at["root_tgid"], at["root_start_ns"]),
             group=at["group"],
             cgroup=at["cgroup"],
-            is_root=bool(at["flags"] & F_ROOT),
-            is_server=bool(at["flags"] & F_SERVER),
+            is_root=bool(at["flags"] & Flag.ROOT),
+            is_server=bool(at["flags"] & Flag.SERVER),
             time_ns=int(self._time[row]),
         )

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+
+from modelward_proto.text import escape, is_inert
+
+_LONGEST = 256
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A model, as far as it is known; texts are escaped. Nothing known of a part: empty."""
+    """A model, as far as it is known; texts are escaped and bounded. Nothing known of a part: empty."""
 
     id: str = ""
     revision: str = ""
@@ -37,3 +43,25 @@ class Identity:
     source: str = ""
     """hf_cache, ollama, folder or file."""
     path: str = ""
+
+
+def told_identity(path: bytes, told: object) -> Identity:
+    """An identity that came as JSON through a process or a file. Whatever was told becomes bounded, inert
+    text."""
+    members = told if isinstance(told, dict) else {}
+    digest = members.get("digest")
+    return Identity(
+        id=_text(members.get("id")),
+        revision=_text(members.get("revision")),
+        digest=digest if isinstance(digest, str) and _DIGEST.match(digest) else "",
+        format=_text(members.get("format")),
+        source=_text(members.get("source")),
+        path=escape(path),
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        return ""
+    value = value[:_LONGEST]
+    return value if is_inert(value) else escape(value.encode("utf-8", "surrogatepass"))

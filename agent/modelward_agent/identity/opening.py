@@ -1,0 +1,190 @@
+"""Opens an artifact of a workload without being led astray by that workload.
+
+The path is hostile: it may end in a FIFO or a device, lead out of the container by a symbolic link, or hold
+another file by now. So it is
+resolved below the process's own root without magic links, as a reference that cannot block or have an
+effect; only a regular file that has the
+device and inode that the kernel reported is then opened for reading.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+_OPENAT2 = 437
+_PIDFD_OPEN = 434
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
+# File systems whose st_dev is not the s_dev of the superblock: there the inode alone is compared.
+_OWN_DEVICES = frozenset((0x9123683E, 0x794C7630))  # btrfs, overlayfs
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+class ArtifactError(Exception):
+    """An artifact cannot be read.
+
+    ├── ArtifactGone: neither its process nor the host has a file of that path
+    └── ArtifactChanged: there is something else at that path now, or it is no regular file
+    """
+
+
+class ArtifactGone(ArtifactError):
+    """No file of that path, or it may not be opened."""
+
+
+class ArtifactChanged(ArtifactError):
+    """The path holds something else than what the kernel reported."""
+
+
+class _How(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A root folder below which paths of a workload are resolved. Owns the descriptor."""
+
+    root: int
+
+    def reference(self, path: bytes) -> int:
+        """An O_PATH descriptor of whatever is at ``path`` below the root.
+
+        Raises:
+            OSError: there is nothing, or a link on the way is magic (/proc/PID/fd and its like).
+        """
+        how = _How(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+        relative = path.lstrip(b"/") or b"."
+        fd = _libc.syscall(
+            _OPENAT2, self.root, ctypes.c_char_p(relative), ctypes.byref(how), ctypes.sizeof(how)
+        )
+        if fd < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+        return int(fd)
+
+    def has(self, path: bytes) -> bool:
+        """Whether a regular file lies at ``path``."""
+        try:
+            fd = self.reference(path)
+        except (OSError, ValueError):
+            return False
+        try:
+            return stat.S_ISREG(os.fstat(fd).st_mode)
+        finally:
+            os.close(fd)
+
+    def read(self, path: bytes, most: int) -> bytes:
+        """The start of a regular file; empty when there is none."""
+        try:
+            fd = self.reference(path)
+        except (OSError, ValueError):
+            return b""
+        try:
+            file = _readable(fd)
+        except (OSError, ArtifactError):
+            return b""
+        finally:
+            os.close(fd)
+        try:
+            return os.read(file, most)
+        except OSError:
+            return b""
+        finally:
+            os.close(file)
+
+    def names(self, path: bytes, most: int) -> list[bytes]:
+        """Names in a folder, at most so many; none when it is no folder."""
+        found: list[bytes] = []
+        try:
+            fd = self.reference(path)
+        except (OSError, ValueError):
+            return found
+        try:
+            with os.scandir(f"/proc/self/fd/{fd}".encode()) as entries:
+                for entry in entries:
+                    if len(found) >= most:
+                        break
+                    found.append(entry.name)
+        except OSError:
+            pass
+        finally:
+            os.close(fd)
+        return sorted(found)
+
+    def close(self) -> None:
+        """Give the root's descriptor back."""
+        os.close(self.root)
+
+
+def places(pid: int, start_ns: int, proc: Path = Path("/proc")) -> list[Place]:
+    """Where to look for a path of a process: its own root if it still lives, then the agent's."""
+    found: list[Place] = []
+    if pid > 0 and (root := _root_of(pid, start_ns, proc)) is not None:
+        found.append(Place(root))
+    found.append(Place(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)))
+    return found
+
+
+def open_artifact(place: Place, path: bytes, device: int, inode: int) -> int:
+    """A descriptor of the artifact, open for reading.
+
+    Args:
+        device: the kernel's s_dev (major << 20 | minor).
+
+    Raises:
+        ArtifactGone, ArtifactChanged
+    """
+    try:
+        reference = place.reference(path)
+    except (OSError, ValueError) as e:
+        raise ArtifactGone(f"cannot be opened: {getattr(e, 'strerror', None) or e}") from e
+    try:
+        about = os.fstat(reference)
+        if not stat.S_ISREG(about.st_mode):
+            raise ArtifactChanged("is no regular file")
+        same_device = (os.major(about.st_dev) << 20 | os.minor(about.st_dev)) == device
+        if about.st_ino != inode or not (same_device or _file_system(reference) in _OWN_DEVICES):
+            raise ArtifactChanged("is another file by now")
+        return _readable(reference)
+    except OSError as e:
+        raise ArtifactGone(f"cannot be opened: {e.strerror}") from e
+    finally:
+        os.close(reference)
+
+
+def _readable(reference: int) -> int:
+    """Open what a reference stands for; it is a regular file, so this neither blocks nor has an effect."""
+    if not stat.S_ISREG(os.fstat(reference).st_mode):
+        raise ArtifactChanged("is no regular file")
+    return os.open(f"/proc/self/fd/{reference}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _root_of(pid: int, start_ns: int, proc: Path) -> int | None:
+    """The root folder of a process, if the pid still belongs to the one that started then."""
+    pidfd = _libc.syscall(_PIDFD_OPEN, pid, 0)
+    if pidfd < 0:
+        return None
+    try:
+        tick_ns = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+        with open(proc / str(pid) / "stat", "rb") as file:
+            members = file.read(4096).rpartition(b")")[2].split()
+        if int(members[19]) != start_ns // tick_ns:
+            return None
+        return os.open(proc / str(pid) / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (OSError, IndexError, ValueError):
+        return None
+    finally:
+        os.close(pidfd)
+
+
+def _file_system(fd: int) -> int:
+    """The type of the file system, as statfs(2) names it."""
+    room = ctypes.create_string_buffer(256)
+    if _libc.fstatfs(fd, room) != 0:
+        return 0
+    return ctypes.c_ulong.from_buffer(room).value & 0xFFFFFFFF

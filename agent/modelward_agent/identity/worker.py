@@ -1,0 +1,117 @@
+"""Identifies one artifact in a process of its own: ``python -m modelward_agent.identity.worker``.
+
+It lives for one file. While it is still privileged it only resolves paths; before it looks into the file it
+gives up its privileges for good, and
+its memory, time and rights to make files are bounded. Whoever started it may kill it at any time: a file on
+a hung file system blocks nobody else.
+
+A job comes as JSON on standard input; answers go to standard output, one JSON object a line: ``opened``,
+``identity``, ``read`` (progress),
+``digest``, or ``error``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+from modelward_proto.text import escape
+
+from modelward_agent.identity.formats import read_facts
+from modelward_agent.identity.hashing import FileChanged, sha256
+from modelward_agent.identity.opening import ArtifactChanged, ArtifactError, Place, open_artifact, places
+from modelward_agent.identity.sources import find_source
+
+_NOBODY = 65534
+_MEMORY = 1 << 30
+_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
+
+
+def main() -> int:
+    """Do one job. Exit status 0 even when the artifact could not be read: that is an answer too."""
+    job = json.loads(sys.stdin.buffer.read(1 << 20))
+    os.nice(19)
+    path, asked = bytes.fromhex(job["path"]), bytes.fromhex(job["asked"])
+    try:
+        fd, place = _open(job, path, asked)
+    except ArtifactError as e:
+        _say(error=str(e))
+        return 0
+    source = find_source(path, asked, place)
+    about = os.fstat(fd)
+    _confine(about.st_size)
+    _say(opened={"size": about.st_size, "mtime_ns": about.st_mtime_ns, "ctime_ns": about.st_ctime_ns})
+    facts = read_facts(fd, about.st_size, path.rpartition(b"/")[2])
+    own = escape(source.name)
+    _say(
+        identity={
+            "id": own if source.certain else facts.name or own,
+            "revision": escape(source.revision) or facts.revision,
+            "format": facts.format,
+            "source": source.kind,
+        },
+        problem=facts.problem,
+    )
+    if job["known"] == [about.st_size, about.st_mtime_ns, about.st_ctime_ns]:
+        _say(digest="known")
+        return 0
+    try:
+        digest = sha256(fd, bytes_per_s=job["bytes_per_s"], progress=lambda read: _say(read=read))
+    except (FileChanged, OSError) as e:
+        _say(error=str(e))
+        return 0
+    _say(digest=digest, promised=source.digest.decode())
+    return 0
+
+
+def _open(job: dict[str, Any], path: bytes, asked: bytes) -> tuple[int, Place]:
+    """The artifact below the first root where it is found, and that root."""
+    failed: ArtifactError | None = None
+    for place in places(job["pid"], job["start_ns"], Path(job["proc"])):
+        for name in (path, asked if asked.startswith(b"/") else b""):
+            if not name:
+                continue
+            try:
+                return open_artifact(place, name, job["device"], job["inode"]), place
+            except ArtifactError as e:
+                # That something else is there now says more than that there is nothing.
+                failed = e if failed is None or isinstance(e, ArtifactChanged) else failed
+    raise failed or ArtifactError("has no path")
+
+
+def _confine(size: int) -> None:
+    """Give up what is not needed to read one open file."""
+    seconds = 120 + size // (50 << 20)
+    for limit, value in (
+        (resource.RLIMIT_AS, _MEMORY),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, 32),
+    ):
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(limit, (value, value))
+    libc = ctypes.CDLL(None)
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):
+            os.setgroups([])
+            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _say(**answer: object) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
