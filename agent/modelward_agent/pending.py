@@ -32,6 +32,15 @@ class Part:
     positions: dict[int, int]
 
 
+def _join(parts: list[Records], dtype: np.dtype[Any]) -> Records:
+    """One array of all parts. numpy's concatenate would pack a dtype with gaps or overlaps, so it sees plain bytes."""
+    joined = np.empty(sum(map(len, parts)), dtype)
+    if parts:
+        plain = f"V{dtype.itemsize}"
+        np.concatenate([part.view(plain) for part in parts], out=joined.view(plain))
+    return joined
+
+
 class Pending:
     """Collects drained records until they are due."""
 
@@ -76,8 +85,8 @@ class Pending:
     def take(self, *, apart: bool) -> list[Part]:
         """Everything, as batches to be. ``apart``: the control rings' records for themselves, so that a full spool can
         drop opens and keep what started and ended."""
-        small = np.concatenate(self._small) if self._small else np.empty(0, self._layout.small)
-        large = np.concatenate(self._large) if self._large else np.empty(0, self._layout.large)
+        small = _join(self._small, self._layout.small)
+        large = _join(self._large, self._layout.large)
         losses = tuple((hop, kind, count) for (hop, kind), count in self._losses.items())
         positions = self._positions
         self._clear()

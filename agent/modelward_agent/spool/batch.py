@@ -97,6 +97,8 @@ def count_kinds(
 
 def encode(batch: SpooledBatch, layout: Layout) -> tuple[list[bytes | memoryview], int]:
     """The buffers of a batch file, in order, and its checksum (``batch.checksum`` is not read)."""
+    if batch.small.dtype != layout.small or batch.large.dtype != layout.large:
+        raise ValueError("records are not of the layout under which they would be read")
     header = json.dumps(
         {
             "epoch": batch.epoch.hex(),

@@ -20,6 +20,7 @@ EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # grpc-stubs 1.53 lacks i
 HEARTBEAT_S = 5.0
 WELCOME_S = 5.0
 WRITE_S = 60.0
+GOODBYE_S = 1.0
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     # Without a pool of its own a new channel shares the old one's connection and its back-off: it would be stuck alike.
     ("grpc.use_local_subchannel_pool", 1),
@@ -141,6 +142,8 @@ class Connection:
                 task.result()
             if reading in done:
                 raise StreamBroken(await _ending(call))
+            # We said that we are done: let the collector read that before the channel goes.
+            await asyncio.wait({reading}, timeout=GOODBYE_S)
         finally:
             for task in (reading, writing):
                 task.cancel()

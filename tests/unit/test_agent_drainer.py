@@ -1,0 +1,327 @@
+"""The drainer with a scripted sensor (a fake: these tests need no kernel), a real spool and real sender processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from modelward_agent import drainer as drainer_module
+from modelward_agent import supervise
+from modelward_agent.drainer import Drainer
+from modelward_agent.sensor.doors import DoorReport
+from modelward_agent.sensor.rings import Drained
+from modelward_agent.spool.reader import SpoolReader
+from modelward_agent.spool.writer import SpoolFull, SpoolWriter
+from modelward_agent.supervise import SenderProcess, StateError, StateLock
+from modelward_proto.kinds import Kind
+
+from tests.unit.test_agent_spool import LAYOUT, LIMIT, NOTHING, records
+
+
+@dataclass
+class FakeSensor:
+    """Gives out what the test put in ``script``, one item for each drain."""
+
+    script: list[Drained] = field(default_factory=list)
+    repeats: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    totals: dict[tuple[str, str], int] = field(default_factory=dict)
+    committed: dict[int, int] = field(default_factory=dict)
+    on_commit: Callable[[], None] = lambda: None
+    ticks: int = 0
+
+    def drain(self, max_records: int = 65536) -> Drained:
+        return self.script.pop(0) if self.script else Drained(records(0), NOTHING, {}, {})
+
+    def commit(self, positions: dict[int, int]) -> None:
+        self.on_commit()
+        self.committed.update(positions)
+
+    def wait(self, timeout_s: float) -> None:
+        time.sleep(0.001)
+
+    def tick(self) -> None:
+        self.ticks += 1
+
+    def swap_repeats(self) -> np.ndarray[Any, Any]:
+        return self.repeats.pop(0) if self.repeats else records(0)
+
+    def counters(self) -> dict[tuple[str, str], int]:
+        return dict(self.totals)
+
+    def doors(self) -> Sequence[DoorReport]:
+        return [DoorReport("exec", "tp_btf", "first choice", True, "")]
+
+
+IDLE = "import sys, time; time.sleep(60)"
+LISTENING = """
+import socket, sys, time
+from modelward_agent.control import Channel, ChannelClosed
+line = Channel(socket.socket(fileno=int(sys.argv[1])))
+def hear():
+    while True:
+        time.sleep(0.005)
+        try:
+            yield from line.receive()
+        except ChannelClosed:
+            raise SystemExit(0)
+def number(name):
+    return int(name.split("-")[0])
+"""
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Callable[..., tuple[Drainer, FakeSensor, SpoolWriter]]]:
+    senders: list[SenderProcess] = []
+
+    def make(
+        script: Sequence[Drained] = (), *, sender: str = IDLE, limit: int = LIMIT
+    ) -> tuple[Drainer, FakeSensor, SpoolWriter]:
+        sensor = FakeSensor(list(script))
+        writer = SpoolWriter(tmp_path / "spool", LAYOUT, limit_bytes=limit, boot_id="boot-1")
+        senders.append(SenderProcess({}, command=("-c", sender)))
+        return Drainer(sensor, writer, senders[-1]), sensor, writer
+
+    yield make
+    for sender in senders:
+        sender.stop(0.0)
+
+
+def turn(drainer: Drainer, until: Callable[[], bool], timeout_s: float = 15.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not until():
+        assert time.monotonic() < end, "the drainer did not do in time what the test waits for"
+        drainer.step()
+        time.sleep(0.002)
+
+
+def spooled(writer: SpoolWriter) -> list[Any]:
+    reader, found = SpoolReader(writer.folder, LAYOUT), []
+    while (number := reader.next()) is not None:
+        found.append(reader.claim(number))
+    return found
+
+
+def test_ring_is_given_back_only_after_its_records_are_in_the_spool(agent: Callable[..., Any]) -> None:
+    drainer, sensor, writer = agent([Drained(records(3), records(1, Kind.PROCESS_EXEC, large=True), {2: 7, 3: 9}, {})])
+    seen: list[int] = []
+    sensor.on_commit = lambda: seen.append(len(list(writer.folder.path.glob("*.new"))))
+    turn(drainer, lambda: bool(sensor.committed))
+    assert sensor.committed == {2: 7, 3: 9}
+    assert seen == [1]
+    (batch,) = spooled(writer)
+    assert dict(batch.kinds) == {"file_open": 3, "exec": 1}
+
+
+def test_full_batch_does_not_wait_for_its_time(agent: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelward_agent.pending.CLOSE_AFTER_S", 3600)
+    script = [Drained(records(512), NOTHING, {2: n}, {}) for n in range(1, 41)]
+    drainer, sensor, writer = agent(script)
+    drainer.step()
+    assert writer.last_number == 2
+    assert sensor.committed == {2: 32}
+    assert [len(b.small) for b in spooled(writer)] == [8192, 8192]
+
+
+def test_full_disk_keeps_records_in_memory_and_leaves_the_rest_in_the_ring(
+    agent: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drainer, sensor, writer = agent([Drained(records(n), NOTHING, {2: n}, {}) for n in (5, 6)])
+    write = writer.write
+
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        raise SpoolFull("no room")
+
+    monkeypatch.setattr(writer, "write", refuse)
+    drainer.step()
+    time.sleep(0.15)
+    drainer.step()
+    sensor.script.append(Drained(records(7), NOTHING, {2: 7}, {}))
+    for _ in range(3):
+        drainer.step()
+    assert sensor.committed == {}
+    assert len(sensor.script) == 1
+    monkeypatch.setattr(writer, "write", write)
+    turn(drainer, lambda: sensor.committed == {2: 7})
+    assert sum(len(b.small) for b in spooled(writer)) == 18
+
+
+def test_batches_are_late_once_no_stream_was_up_for_a_while(
+    agent: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drainer_module, "LATE_AFTER_S", 0.0)
+    monkeypatch.setattr("modelward_agent.pending.CLOSE_AFTER_LATE_S", 0.0)
+    up = LISTENING + "line.tell('stream', True, '')\nfor message in hear(): pass"
+    drainer, sensor, writer = agent(sender=up)
+    sensor.script.append(Drained(records(1), NOTHING, {2: 1}, {}))
+    drainer.step()
+    turn(drainer, lambda: drainer._down_since is None)
+    sensor.script.append(Drained(records(1), NOTHING, {2: 2}, {}))
+    turn(drainer, lambda: sensor.committed == {2: 2})
+    assert {b.number: b.late for b in spooled(writer)} == {1: True, 2: False}
+
+
+def test_in_an_outage_opens_are_apart_from_what_a_full_spool_must_keep(
+    agent: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drainer_module, "LATE_AFTER_S", 0.0)
+    monkeypatch.setattr("modelward_agent.pending.CLOSE_AFTER_LATE_S", 0.0)
+    mixed = records(5)
+    mixed[3:] = records(2, Kind.PROCESS_EXEC, ring=0)
+    drainer, sensor, writer = agent([Drained(mixed, NOTHING, {0: 4, 2: 8}, {})])
+    turn(drainer, lambda: bool(sensor.committed))
+    assert [(dict(b.kinds), dict(b.positions)) for b in spooled(writer)] == [
+        ({"exec": 2}, {0: 4}), ({"file_open": 3}, {2: 8}),
+    ]
+
+
+def test_drops_that_the_kernel_counted_become_losses_by_kind(agent: Callable[..., Any]) -> None:
+    drainer, sensor, writer = agent([Drained(records(1), NOTHING, {}, {(2, 0): 4})])
+    sensor.totals = {("ring_dropped", "file_open"): 4, ("missed", "exec"): 1, ("seen", "file_open"): 5}
+    turn(drainer, lambda: writer.last_number == 1)
+    assert set(spooled(writer)[0].losses) == {("ring_dropped", "file_open", 4), ("missed", "exec", 1)}
+    assert writer.ledger.count("ring_dropped", "file_open") == 4
+
+
+def test_gaps_that_no_counter_explains_become_losses_too(agent: Callable[..., Any]) -> None:
+    drainer, sensor, writer = agent([Drained(records(1), NOTHING, {}, {(2, 0): 4, (0, 1): 2})])
+    sensor.totals = {("ring_dropped", "file_open"): 1}
+    turn(drainer, lambda: writer.last_number == 1)
+    assert set(spooled(writer)[0].losses) == {("ring_dropped", "file_open", 1), ("ring_dropped", "all", 5)}
+    assert writer.ledger.count("ring_dropped") == 6
+
+
+def test_repeats_are_spooled_with_their_counts(agent: Callable[..., Any]) -> None:
+    drainer, sensor, writer = agent()
+    sensor.repeats.append(records(700, count=3, ring=255))
+    turn(drainer, lambda: writer.last_number == 1)
+    assert dict(spooled(writer)[0].kinds) == {"file_open": 2100}
+
+
+def test_what_the_sender_says_is_counted_and_removed(agent: Callable[..., Any]) -> None:
+    answering = LISTENING + """
+for what, *rest in hear():
+    if what == "spooled":
+        line.tell("sent", number(rest[0]), {"file_open": 3})
+        line.tell("quarantined" if number(rest[0]) == 2 else "stored", number(rest[0]), {"file_open": 3}, "bad")
+"""
+    drainer, sensor, writer = agent(sender=answering)
+    drainer.step()
+    for n in (1, 2, 3):
+        sensor.script.append(Drained(records(3), NOTHING, {2: n}, {}))
+        turn(drainer, lambda n=n: writer.last_number == n)  # type: ignore[misc]
+    turn(drainer, lambda: writer.bytes == 0)
+    writer.poll(force=True)
+    assert {hop: writer.ledger.count(hop) for hop in ("drained", "spooled", "sent", "stored", "quarantined")} == {
+        "drained": 9, "spooled": 9, "sent": 9, "stored": 6, "quarantined": 3,
+    }
+    assert list(writer.folder.path.glob("*-*")) == []
+
+
+def test_identity_record_of_the_sender_is_spooled(agent: Callable[..., Any], tmp_path: Path) -> None:
+    raw = records(1, Kind.MODEL_IDENTITY, large=True, ring=255).tobytes()
+    (tmp_path / "record").write_bytes(raw)
+    telling = LISTENING + f"line.record(open({str(tmp_path / 'record')!r}, 'rb').read())\nfor message in hear(): pass"
+    drainer, _, writer = agent(sender=telling)
+    turn(drainer, lambda: writer.last_number == 1)
+    (batch,) = spooled(writer)
+    assert batch.large.tobytes() == raw
+    assert dict(batch.kinds) == {"model_identity": 1}
+
+
+def test_record_of_a_wrong_size_is_not_spooled(agent: Callable[..., Any]) -> None:
+    telling = LISTENING + "line.record(b'x' * 100)\nline.tell('stream', True, '')\nfor message in hear(): pass"
+    drainer, _, writer = agent(sender=telling)
+    turn(drainer, lambda: drainer._down_since is None)
+    time.sleep(0.15)
+    drainer.step()
+    assert writer.last_number == 0
+
+
+def test_sender_that_ends_is_started_again(agent: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "FIRST_BACKOFF_S", 0.01)
+    drainer, _, _ = agent(sender="raise SystemExit(7)")
+    pids: set[int | None] = set()
+
+    def several() -> bool:
+        pids.add(drainer._sender.pid)
+        return len(pids - {None}) >= 3
+
+    turn(drainer, several)
+    assert "status 7" in drainer._sender.problem
+
+
+def test_batch_that_kills_the_sender_each_time_is_set_aside(
+    agent: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr(supervise, "MAX_BACKOFF_S", 0.05)
+    dying = LISTENING + "line.tell('reading', 1)\nraise SystemExit(1)"
+    drainer, _sensor, writer = agent([Drained(records(4), NOTHING, {}, {})], sender=dying)
+    turn(drainer, lambda: bool(writer.damage))
+    assert "batch 1" in writer.damage
+    assert writer.ledger.count("evicted", "file_open") + writer.ledger.count("evicted", "all") == 4
+
+
+def test_stopped_sender_does_not_stop_the_drainer(agent: Callable[..., Any]) -> None:
+    drainer, sensor, writer = agent()
+    drainer.step()
+    os.kill(drainer._sender.pid, signal.SIGSTOP)
+    for n in range(1, 3001):
+        sensor.script.append(Drained(records(8192), NOTHING, {2: n}, {})) if n <= 20 else None
+        drainer._sender.tell("spooled", "x" * 1000)
+        if n <= 20:
+            drainer.step()
+    turn(drainer, lambda: sensor.committed == {2: 20})
+    assert writer.ledger.count("spooled") == 20 * 8192
+
+
+def test_stop_spools_what_is_left_and_ends_the_sender(agent: Callable[..., Any]) -> None:
+    ending = LISTENING + """
+for what, *rest in hear():
+    if what == "spooled":
+        line.tell("stored", number(rest[0]), {"file_open": 1})
+    if what == "stop":
+        break
+"""
+    drainer, sensor, writer = agent(sender=ending)
+    turn(drainer, lambda: drainer._sender.pid is not None)
+    sensor.script.append(Drained(records(1), NOTHING, {2: 1}, {}))
+    sensor.repeats.append(records(1, ring=255))
+    drainer.run(lambda: True)
+    assert sensor.committed == {2: 1}
+    assert writer.ledger.count("spooled") == 2
+    assert drainer._sender.pid is None
+    assert (writer.folder.path / "state.json").read_text().find('"clean": true') > 0
+
+
+def test_status_counts_what_is_drained_but_not_spooled_yet(agent: Callable[..., Any]) -> None:
+    drainer, _sensor, _ = agent([Drained(records(2), NOTHING, {}, {})])
+    drainer.step()
+    assert ("drained", "file_open", 2) in drainer.status()["ledger"]
+    assert not [row for row in drainer.status()["ledger"] if row[0] == "spooled"]
+
+
+def test_second_agent_on_one_state_folder_is_refused_with_the_first_ones_pid(tmp_path: Path) -> None:
+    first = StateLock(tmp_path / "state")
+    with pytest.raises(StateError, match=rf"another agent \(process {os.getpid()}\) uses the state folder"):
+        StateLock(tmp_path / "state")
+    first.release()
+    StateLock(tmp_path / "state").release()
+
+
+def test_state_folder_is_for_the_agent_alone(tmp_path: Path) -> None:
+    StateLock(tmp_path / "state").release()
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_state_that_is_no_folder_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    with pytest.raises(StateError, match="cannot use the state folder"):
+        StateLock(tmp_path / "state")
