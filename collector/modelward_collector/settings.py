@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelward_collector.data_folder import DataFolder
 from modelward_proto.settings import SettingsError, setting
+
+from modelward_collector.data_folder import DataFolder
 
 PREFIX = "MODELWARD_COLLECTOR"
 """Start of the variables' names: ``MODELWARD_COLLECTOR_DATA`` and so on."""

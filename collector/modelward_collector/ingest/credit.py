@@ -1,0 +1,44 @@
+"""How much may be on its way: bytes for each agent, and bytes held by this process over all of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from modelward_collector import metrics
+
+IN_FLIGHT_BYTES = 64 << 20
+"""Bytes of batches that one receiver holds unanswered; beyond that it stops reading, and flow control holds the agents."""
+
+MOST_CREDIT = 8 << 20
+LEAST_CREDIT = 2 << 20
+"""More than the largest usual batch, so that an agent with credit can always send one."""
+
+
+class InFlight:
+    """Bytes that arrived and are not answered yet, over all streams of this process."""
+
+    def __init__(self, limit: int = IN_FLIGHT_BYTES) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._freed = asyncio.Condition()
+
+    async def take(self, size: int) -> None:
+        """Wait until there is room. A batch larger than the limit passes alone."""
+        async with self._freed:
+            await self._freed.wait_for(lambda: self._bytes == 0 or self._bytes + size <= self._limit)
+            self._bytes += size
+        metrics.IN_FLIGHT.set(self._bytes)
+
+    async def give(self, size: int) -> None:
+        """Return what :meth:`take` took."""
+        async with self._freed:
+            self._bytes -= size
+            self._freed.notify_all()
+        metrics.IN_FLIGHT.set(self._bytes)
+
+
+def credit(streams: int, accepts: bool) -> int:
+    """Bytes that each of so many agents may have in flight."""
+    if not accepts:
+        return 0
+    return max(LEAST_CREDIT, min(MOST_CREDIT, IN_FLIGHT_BYTES // max(1, streams)))

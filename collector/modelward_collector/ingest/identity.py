@@ -1,0 +1,45 @@
+"""Whose stream it is: the name in the agent's certificate, which our CA signed. Hello's word counts on loopback without TLS only."""
+
+from __future__ import annotations
+
+import re
+
+import grpc
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\Z")
+"""Host names: letters, digits, dot, hyphen, underscore."""
+
+
+class IdentityError(Exception):
+    """The stream is refused; the message is for the agent's operator."""
+
+
+def host_name(context: grpc.aio.ServicerContext, claimed: str) -> str:
+    """The name under which this stream's events are filed.
+
+    Raises:
+        IdentityError: the certificate names no host, or the name is none.
+    """
+    auth = context.auth_context()
+    if auth.get("transport_security_type", [b""])[0] == b"ssl":
+        return _from_certificate(auth)
+    peer = context.peer()
+    if not peer.startswith(("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")):
+        raise IdentityError("plaintext is served on loopback only")
+    return _checked(claimed, "the host name in Hello")
+
+
+def _from_certificate(auth: dict[str, list[bytes]]) -> str:
+    """The subject's common name, else the first DNS name of the subject alternative names."""
+    for key in ("x509_common_name", "x509_subject_alternative_name"):
+        for value in auth.get(key, []):
+            text = value.decode("utf-8", "replace")
+            if _NAME.match(text):
+                return text
+    raise IdentityError("the certificate names no host: its common name or a DNS name must be the host's name")
+
+
+def _checked(name: str, what: str) -> str:
+    if not _NAME.match(name):
+        raise IdentityError(f"{what} is not one: letters, digits, dots and hyphens are wanted, at most 253")
+    return name

@@ -1,0 +1,124 @@
+"""Batches that arrived and are not answered yet. They belong to the receiver, not to the stream: when a stream breaks, its batches
+go on to the store, and if they come again meanwhile they are not judged twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from modelward_proto.v1.store_pb2 import AppendReply, AppendRequest
+from modelward_proto.v1.stream_pb2 import Batch
+
+from modelward_collector import metrics
+from modelward_collector.ingest.credit import InFlight
+from modelward_collector.ingest.judging import Judging
+from modelward_collector.ingest.payload import PayloadError
+from modelward_collector.ingest.quarantine import QuarantineFolder
+from modelward_collector.ingest.store_link import StoreLink
+from modelward_collector.ingest.validate import Source
+from modelward_collector.store.names import file_name
+
+_log = logging.getLogger(__name__)
+
+Key = tuple[str, bytes, bytes]
+"""Host, agent, epoch."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    checksum: int
+    kinds: dict[str, int]
+    task: asyncio.Task[AppendReply] = field(repr=False)
+
+
+class Pending:
+    """Takes batches through judge and store; answers each caller when its batch is durable or set aside."""
+
+    def __init__(self, judging: Judging, link: StoreLink, quarantine: QuarantineFolder) -> None:
+        self._judging = judging
+        self._link = link
+        self._quarantine = quarantine
+        self._entries: dict[Key, dict[int, _Entry]] = {}
+        self.in_flight = InFlight()
+
+    async def take(self, batch: Batch, source: Source) -> asyncio.Task[AppendReply]:
+        """Wait for room, then start on a batch, or find it under way. The task's result is the store's answer."""
+        key = (source.host, source.agent_id, batch.epoch)
+        known = self._entries.get(key, {}).get(batch.number)
+        if known is not None and known.checksum == batch.checksum:
+            metrics.REPEATED.inc()
+            return known.task
+        if known is not None:
+            # The same name with other content: the store tells them apart, once the first is stored.
+            await asyncio.wait([known.task])
+        size = batch.ByteSize()
+        metrics.BATCHES.inc()
+        metrics.BYTES.inc(size)
+        await self.in_flight.take(size)
+        task = asyncio.create_task(self._store(batch, source, key, size))
+        self._entries.setdefault(key, {})[batch.number] = _Entry(batch.checksum, dict(batch.kinds), task)
+        return task
+
+    def kinds(self, key: Key) -> Mapping[str, int]:
+        """Events under way of one epoch, by kind, as the agent counts them."""
+        found: dict[str, int] = {}
+        for entry in self._entries.get(key, {}).values():
+            for kind, count in entry.kinds.items():
+                found[kind] = found.get(kind, 0) + count
+        return found
+
+    async def drain(self, timeout_s: float) -> int:
+        """Wait until all are answered; how many were not in that time."""
+        tasks = [e.task for entries in self._entries.values() for e in entries.values()]
+        if not tasks:
+            return 0
+        _, rest = await asyncio.wait(tasks, timeout=timeout_s)
+        return len(rest)
+
+    async def _store(self, batch: Batch, source: Source, key: Key, size: int) -> AppendReply:
+        started = time.monotonic()
+        try:
+            request = await self._request(batch, source)
+            reply = await self._link.append(request)
+            if reply.quarantined:
+                metrics.QUARANTINED.inc()
+                name = file_name(source.agent_id, batch.epoch, batch.number, batch.checksum)
+                await asyncio.to_thread(self._quarantine.keep, name, batch.arrow)
+            metrics.ANSWER_SECONDS.observe(time.monotonic() - started)
+            return reply
+        finally:
+            entries = self._entries[key]
+            del entries[batch.number]
+            if not entries:
+                del self._entries[key]
+            await self.in_flight.give(size)
+
+    async def _request(self, batch: Batch, source: Source) -> AppendRequest:
+        request = AppendRequest(
+            agent_id=source.agent_id, epoch=batch.epoch, number=batch.number, checksum=batch.checksum,
+            batch_time_ns=batch.batch_time_ns, host=source.host)
+        try:
+            judged = await self._judging.judge(batch, source)
+        except PayloadError as e:
+            request.quarantine = str(e)
+        except Exception:
+            _log.exception("a batch could not be judged", extra={"host": source.host, "batch": batch.number})
+            request.quarantine = "the collector failed on this batch; its log says how"
+        else:
+            request.events, request.detections, request.bindings = judged.events, judged.detections, judged.bindings
+            request.kinds.update(judged.kinds)
+            return request
+        request.kinds.update(claimed(batch.kinds))
+        return request
+
+
+def claimed(kinds: Mapping[str, int]) -> dict[str, int]:
+    """What an agent claims of a batch that cannot be read, bounded: only known kinds, believable counts."""
+    from modelward_proto.fields import EVENT_NAMES
+
+    known = frozenset(EVENT_NAMES.values())
+    return {kind: count for kind, count in kinds.items() if kind in known and count <= 1 << 40}

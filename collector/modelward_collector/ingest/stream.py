@@ -1,0 +1,223 @@
+"""One agent's stream: Hello, then batches and heartbeats in, answers and credit out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import grpc
+from modelward_proto import __version__
+from modelward_proto.fields import SCHEMA_MIN, SCHEMA_VERSION
+from modelward_proto.v1.store_pb2 import AppendReply, HeldRequest, ReportRequest
+from modelward_proto.v1.stream_pb2 import (
+    Ack,
+    AgentMessage,
+    Batch,
+    CollectorMessage,
+    Count,
+    Credit,
+    Heartbeat,
+    Hello,
+    Quarantine,
+    Range,
+    Refusal,
+    Welcome,
+)
+
+from modelward_collector.ingest.identity import IdentityError, host_name
+from modelward_collector.ingest.pending import Pending
+from modelward_collector.ingest.store_link import StoreLink
+from modelward_collector.ingest.validate import Source
+from modelward_collector.store.names import OWN_EPOCH
+
+_log = logging.getLogger(__name__)
+
+HELLO_TIMEOUT_S = 15.0
+
+
+class Refused(Exception):
+    """The stream ends with this reason."""
+
+
+@dataclass(slots=True)
+class Streams:
+    """All open streams of this receiver, and what they share."""
+
+    pending: Pending
+    link: StoreLink
+    retention_days: int
+    open: dict[tuple[str, bytes], AgentStream] = field(default_factory=dict)
+    last_word: dict[tuple[str, bytes], float] = field(default_factory=dict)
+    """Wall clock of the last message of each connected agent."""
+    credit_bytes: int = 0
+    closing: bool = False
+
+    def set_credit(self, value: int) -> None:
+        """Tell every agent when its credit changed."""
+        if value != self.credit_bytes:
+            self.credit_bytes = value
+            for stream in self.open.values():
+                stream.send(CollectorMessage(credit=Credit(bytes=value)))
+
+
+class AgentStream:
+    """State of one stream."""
+
+    def __init__(self, streams: Streams, context: grpc.aio.ServicerContext) -> None:
+        self._streams = streams
+        self._context = context
+        self._outbox: deque[CollectorMessage] = deque()
+        self._acks: set[int] = set()
+        self._wake = asyncio.Event()
+        self._source = Source("", b"", streams.retention_days)
+        self._epoch = b""
+        self._ended = False
+        self._answering: set[asyncio.Task[AppendReply]] = set()
+        self._reading: asyncio.Future[None] | None = None
+
+    async def run(self, messages: AsyncIterator[AgentMessage]) -> None:
+        """Serve the stream until either side ends it."""
+        sender = asyncio.create_task(self._send())
+        try:
+            hello = await self._hello(messages)
+            self._reading = asyncio.ensure_future(self._serve(hello, messages))
+            await self._reading
+        except Refused as e:
+            _log.warning("a stream was refused", extra={"host": self._source.host, "peer": self._context.peer(), "reason": str(e)})
+            self.send(CollectorMessage(refusal=Refusal(reason=str(e))))
+        except asyncio.CancelledError:
+            if not self._streams.closing and self._context.done():
+                raise
+        finally:
+            await self._finish(sender)
+
+    def send(self, message: CollectorMessage) -> None:
+        """Queue a message. Few and small: credit, refusal, one answer for each batch in flight."""
+        self._outbox.append(message)
+        self._wake.set()
+
+    def end(self) -> None:
+        """Stop reading; what is under way is answered."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def _hello(self, messages: AsyncIterator[AgentMessage]) -> Hello:
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                first = await anext(messages)
+        except (TimeoutError, StopAsyncIteration):
+            raise Refused("a stream begins with Hello") from None
+        if first.WhichOneof("message") != "hello":
+            raise Refused("a stream begins with Hello")
+        hello = first.hello
+        if len(hello.agent_id) != 16 or len(hello.epoch) != 16 or hello.epoch == OWN_EPOCH:
+            raise Refused("agent_id and epoch are 16 random bytes each")
+        try:
+            host = host_name(self._context, hello.host_name)
+        except IdentityError as e:
+            raise Refused(str(e)) from e
+        self._source = Source(host, hello.agent_id, self._streams.retention_days)
+        self._epoch = hello.epoch
+        return hello
+
+    async def _serve(self, hello: Hello, messages: AsyncIterator[AgentMessage]) -> None:
+        streams, who = self._streams, (self._source.host, self._source.agent_id)
+        if (earlier := streams.open.get(who)) is not None:
+            # An agent that reconnects before its old stream is known to be dead.
+            earlier.end()
+        streams.open[who] = self
+        request = HeldRequest(agent_id=hello.agent_id, epoch=hello.epoch, host=self._source.host)
+        setattr(request, "from", max(1, hello.first_unacked))
+        held = await streams.link.held(request)
+        self.send(CollectorMessage(welcome=Welcome(
+            collector_version=__version__, schema_min=SCHEMA_MIN, schema_max=SCHEMA_VERSION, held=held,
+            credit_bytes=streams.credit_bytes, host_name=self._source.host)))
+        _log.info("agent connected", extra={
+            "host": self._source.host, "agent": hello.agent_id.hex(), "version": hello.agent_version[:40],
+            "first_unacked": hello.first_unacked, "last_spooled": hello.last_spooled})
+        await self._report(hello=hello)
+        async for message in messages:
+            streams.last_word[who] = time.time()
+            kind = message.WhichOneof("message")
+            if kind == "batch":
+                await self._batch(message.batch)
+            elif kind == "heartbeat":
+                await self._report(heartbeat=message.heartbeat)
+            elif kind == "hello":
+                raise Refused("Hello comes once")
+
+    async def _batch(self, batch: Batch) -> None:
+        if batch.epoch != self._epoch:
+            raise Refused("a batch of another epoch than Hello's")
+        if batch.number == 0:
+            raise Refused("batches are numbered from 1")
+        task = await self._streams.pending.take(batch, self._source)
+        self._answering.add(task)
+        task.add_done_callback(lambda done: self._answer(batch.number, done))
+
+    def _answer(self, number: int, done: asyncio.Task[AppendReply]) -> None:
+        self._answering.discard(done)
+        if self._ended or done.cancelled():
+            return
+        if (error := done.exception()) is not None:
+            _log.error("a batch was not answered", extra={"host": self._source.host, "batch": number, "error": str(error)})
+            return
+        reply = done.result()
+        if reply.quarantined:
+            self.send(CollectorMessage(quarantine=Quarantine(epoch=self._epoch, number=number, reason=reply.quarantined)))
+        else:
+            self._acks.add(number)
+            self._wake.set()
+
+    async def _report(self, hello: Hello | None = None, heartbeat: Heartbeat | None = None, closed: bool = False) -> None:
+        key = (self._source.host, self._source.agent_id, self._epoch)
+        request = ReportRequest(
+            host=self._source.host, agent_id=self._source.agent_id, epoch=self._epoch, hello=hello, heartbeat=heartbeat,
+            closed=closed,
+            received=[Count(hop="received", kind=k, count=n) for k, n in self._streams.pending.kinds(key).items()])
+        await self._streams.link.report(request)
+
+    async def _send(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._outbox or self._acks:
+                if self._acks:
+                    batches, self._acks = ranges(self._acks), set()
+                    await self._context.write(CollectorMessage(ack=Ack(epoch=self._epoch, batches=batches)))
+                if self._outbox:
+                    await self._context.write(self._outbox.popleft())
+            if self._ended:
+                return
+
+    async def _finish(self, sender: asyncio.Task[None]) -> None:
+        """Answers that are due soon still go out, if the agent is still there to hear them."""
+        alive = not self._context.done()
+        if alive and self._answering:
+            await asyncio.wait(self._answering, timeout=5)
+        self._ended = True
+        self._wake.set()
+        if alive:
+            await asyncio.wait([sender], timeout=2)
+        sender.cancel()
+        who = (self._source.host, self._source.agent_id)
+        if self._streams.open.get(who) is self:
+            del self._streams.open[who]
+            self._streams.last_word.pop(who, None)
+            _log.info("agent disconnected", extra={"host": self._source.host})
+            await asyncio.shield(self._report(closed=True))
+
+
+def ranges(numbers: set[int]) -> list[Range]:
+    """Numbers as ranges with both ends."""
+    found: list[Range] = []
+    for number in sorted(numbers):
+        if found and found[-1].last == number - 1:
+            found[-1].last = number
+        else:
+            found.append(Range(first=number, last=number))
+    return found

@@ -1,0 +1,125 @@
+"""Brings the tables to this version: numbered migrations once each, then columns, lifetimes and views."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from modelward_collector.store.ddl import columns, views
+from modelward_collector.store.engine import execute, literal, rows
+
+if TYPE_CHECKING:
+    from chdb.state.sqlitelike import Connection
+
+_log = logging.getLogger(__name__)
+
+DURABLE = (
+    "fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 10000, "
+    "min_bytes_for_wide_part = 33554432"
+)
+"""Settings of every table whose rows are acknowledged. The engine's defaults lose rows at a power cut and deduplicate nothing. Small
+parts stay compact: one file to sync instead of one for each column."""
+
+_EXTRA_DAYS = {"batches": 2, "bindings": 2, "detections_raw": 0, "events_raw": 0, "quarantine": 0, "ledger_raw": 2}
+"""Days that a table keeps beyond the retention: names of batches outlive the events, so that a resend is known."""
+
+
+class MigrationError(Exception):
+    """The store was written by a newer version, or a migration that ran was changed since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered file."""
+
+    number: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """Of the text as shipped, before columns are filled in."""
+        return sha256(self.text.encode()).hexdigest()[:16]
+
+    def statements(self, retention_days: int) -> list[str]:
+        """The statements with columns, lifetimes and settings filled in."""
+        text = re.sub(r"^--.*\n", "", self.text, flags=re.MULTILINE)
+        text = re.sub(r"\{columns:(\w+)\}", lambda m: columns.definitions(m[1]), text)
+        text = re.sub(r"\{days:(\w+)\}", lambda m: str(retention_days + _EXTRA_DAYS[m[1]]), text)
+        text = text.replace("{durable}", DURABLE)
+        return [s.strip() for s in text.split(";\n") if s.strip()]
+
+
+def shipped() -> list[Migration]:
+    """All migrations of this version, in order."""
+    found = []
+    for file in resources.files(__package__).iterdir():
+        if match := re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name):
+            found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
+    return sorted(found, key=lambda m: m.number)
+
+
+def migrate(connection: Connection, retention_days: int) -> list[str]:
+    """Apply what is missing and return the names of what was applied.
+
+    Raises:
+        MigrationError: the store is of a newer version.
+    """
+    execute(connection, "CREATE DATABASE IF NOT EXISTS modelward")
+    execute(connection, """CREATE TABLE IF NOT EXISTS modelward.schema_migrations (
+        number UInt32, name String, checksum String, applied_at DateTime64(3, 'UTC')
+    ) ENGINE = MergeTree ORDER BY number SETTINGS fsync_after_insert = 1, fsync_part_directory = 1""")
+    known = {m.number: m for m in shipped()}
+    done = dict(rows(connection, "SELECT number, checksum FROM modelward.schema_migrations"))
+    if newer := sorted(set(done) - set(known)):
+        raise MigrationError(
+            f"the store was written by a newer collector (migration {newer[-1]}; this one knows up to {max(known)}): "
+            "install that version again, or start with another --data"
+        )
+    applied: list[str] = []
+    for migration in known.values():
+        if migration.number in done:
+            if done[migration.number] != migration.checksum:
+                raise MigrationError(f"migration {migration.number} ({migration.name}) was changed after it had run here")
+            continue
+        for statement in migration.statements(retention_days):
+            # A crash between two statements leaves the first one done: it must be possible to go on from there.
+            execute(connection, statement.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ", 1))
+        execute(connection, "INSERT INTO modelward.schema_migrations SETTINGS async_insert = 0 VALUES "
+                f"({migration.number}, {literal(migration.name)}, {literal(migration.checksum)}, now64(3))")
+        applied.append(f"{migration.number:04d}_{migration.name}")
+    applied += _add_columns(connection)
+    _set_lifetimes(connection, retention_days)
+    for statement in views.statements():
+        execute(connection, statement)
+    return applied
+
+
+def _add_columns(connection: Connection) -> list[str]:
+    added: list[str] = []
+    for table in columns.TABLES:
+        present = {r[0] for r in rows(
+            connection, "SELECT name FROM system.columns WHERE database = 'modelward' AND table = {t:String}", {"t": table})}
+        for statement in columns.additions(table, present):
+            execute(connection, statement)
+            added.append(statement)
+    return added
+
+
+def _set_lifetimes(connection: Connection, retention_days: int) -> None:
+    """Follow a changed retention without rewriting parts: the next merges drop what is too old."""
+    for table, extra in _EXTRA_DAYS.items():
+        [[create]] = rows(connection, "SELECT create_table_query FROM system.tables "
+                          "WHERE database = 'modelward' AND name = {t:String}", {"t": table})
+        wanted = retention_days + extra
+        found = re.search(r"TTL toDateTime\((\w+)\) \+ (?:toIntervalDay\((\d+)\)|INTERVAL (\d+) DAY)", create)
+        if found is None:
+            raise MigrationError(f"table {table} has no lifetime that this version understands")
+        if int(found[2] or found[3]) != wanted:
+            _log.info("lifetime of a table changed", extra={"table": table, "days": wanted})
+            execute(connection, f"ALTER TABLE modelward.{table} MODIFY TTL toDateTime({found[1]}) + INTERVAL {wanted} DAY "
+                    "SETTINGS materialize_ttl_after_modify = 0")

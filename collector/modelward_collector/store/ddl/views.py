@@ -1,0 +1,146 @@
+"""The names that people query: views over the raw tables, and the dictionary that binds an instance to its model.
+
+Views hold no data, so they are made anew at each start rather than migrated. An identity that comes late is a row in
+``bindings``: the dictionary is loaded again and every event of that instance shows its model at once, nothing is rewritten.
+"""
+
+from __future__ import annotations
+
+from modelward_proto.fields import BINDING_FIELDS, DETECTION_FIELDS, STORED
+
+DICTIONARY = "modelward.model_by_instance"
+
+NONE = "''"
+
+INCIDENT_GAP_S = 600
+"""Detections of one group further apart than this are two incidents."""
+
+MODEL_FIELDS = tuple(f for f in BINDING_FIELDS if f.name.startswith("model.") and f.name != "model.instance")
+_BOUND = frozenset(f.column for f in MODEL_FIELDS)
+
+
+def _bound(column: str, instance: str, otherwise: str) -> str:
+    return f"dictGetOrDefault('{DICTIONARY}', '{column}', (r.host_name, r.{instance}), {otherwise})"
+
+
+def statements() -> list[str]:
+    """All statements, in an order in which each finds what it needs."""
+    return [_dictionary(), _events(), _detections(), _incidents(), _models(), _hosts(), _ledger()]
+
+
+def _dictionary() -> str:
+    attributes = ", ".join(f"{f.column} String" for f in MODEL_FIELDS)
+    named = ", ".join(f.column for f in MODEL_FIELDS)
+    return f"""CREATE OR REPLACE DICTIONARY {DICTIONARY} (host_name String, model_instance UInt64, {attributes})
+PRIMARY KEY host_name, model_instance
+SOURCE(CLICKHOUSE(QUERY 'SELECT host_name, model_instance, {named} FROM modelward.bindings FINAL'))
+LAYOUT(COMPLEX_KEY_HASHED()) LIFETIME(0)"""
+
+
+def _events() -> str:
+    shown: list[str] = []
+    for f in STORED:
+        if f.column in _BOUND:
+            shown.append(f"{_bound(f.column, 'model_instance', 'r.' + f.column)} AS {f.column}")
+        elif f.name == "lifecycle.origin.model":
+            shown.append(f"{_bound('model_id', 'lifecycle_origin_instance', 'r.lifecycle_origin_model')} AS {f.column}")
+        else:
+            shown.append(f"r.{f.column} AS {f.column}")
+    return f"CREATE OR REPLACE VIEW modelward.events AS SELECT {', '.join(shown)} FROM modelward.events_raw AS r"
+
+
+def _detections() -> str:
+    shown = [f"r.{f.column} AS {f.column}" for f in DETECTION_FIELDS]
+    shown += [f"{_bound(f.column, 'model_instance', NONE)} AS {f.column}" for f in MODEL_FIELDS]
+    shown.append(f"{_bound('model_id', 'lifecycle_origin_instance', NONE)} AS lifecycle_origin_model")
+    return f"CREATE OR REPLACE VIEW modelward.detections AS SELECT {', '.join(shown)} FROM modelward.detections_raw AS r"
+
+
+def _incidents() -> str:
+    rank = "indexOf(['informational', 'low', 'medium', 'high', 'critical'], toString(severity))"
+    order = "PARTITION BY group_key, host_name ORDER BY time, detection_id"
+    # Names of the aggregates repeat names of columns, so that every column is said with its table.
+    return f"""CREATE OR REPLACE VIEW modelward.incidents AS
+SELECT
+    concat(d.group_key, '@', toString(toUnixTimestamp64Milli(min(d.time)))) AS key,
+    d.host_name AS host_name,
+    argMax(d.workload_id, d.time) AS workload_id,
+    argMax(d.workload_runtime, d.time) AS workload_runtime,
+    argMax(d.rule_name, d.time) AS rule_name,
+    argMax(d.rule_title, d.time) AS rule_title,
+    argMax(d.severity, d.rank) AS severity,
+    count() AS count,
+    min(d.time) AS first,
+    max(d.time) AS last,
+    argMax(d.sentence, (d.rank, d.time)) AS sentence,
+    argMax(d.process_chain, (d.rank, d.time)) AS chain,
+    argMax(d.next_step, (d.rank, d.time)) AS next_step,
+    argMax(d.reason, (d.rank, d.time)) AS reason,
+    argMax(d.model_id, (d.model_id != '', d.time)) AS model_id,
+    argMax(d.lifecycle_origin_model, (d.lifecycle_origin_model != '', d.time)) AS origin_model,
+    argMax(d.lifecycle_origin_instance, d.time) AS origin_instance,
+    argMax(d.process_root_id, d.time) AS root_id,
+    argMax(d.lifecycle_phase, d.time) AS phase,
+    argMax(d.attack, (d.rank, d.time)) AS attack,
+    max(d.late) AS late,
+    arrayMap(x -> x.2, arraySlice(arrayReverseSort(groupArray(1000)((d.time, d.detection_id))), 1, 50)) AS detection_ids
+FROM (
+    SELECT *, {rank} AS rank,
+        sum(opens) OVER ({order} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS part
+    FROM (
+        SELECT *, dateDiff('second', lagInFrame(time, 1, toDateTime64(0, 9, 'UTC')) OVER (
+            {order} ROWS BETWEEN 1 PRECEDING AND CURRENT ROW), time) >= {INCIDENT_GAP_S} AS opens
+        FROM modelward.detections
+    )
+) AS d
+GROUP BY d.group_key, d.host_name, d.part"""
+
+
+def _models() -> str:
+    return """CREATE OR REPLACE VIEW modelward.models AS
+SELECT
+    b.model_id AS model_id,
+    b.model_digest AS digest,
+    any(b.model_format) AS format,
+    any(b.model_source) AS source,
+    argMax(b.model_path, b.time) AS path,
+    argMax(b.model_revision, b.time) AS revision,
+    uniqExact(b.host_name, b.model_instance) AS instances,
+    uniqExact(b.host_name) AS hosts,
+    min(b.time) AS first_loaded,
+    max(b.time) AS last_loaded,
+    argMax(p.phase, p.at) AS phase,
+    groupUniqArray(20)(b.workload_id) AS workloads
+FROM (SELECT * FROM modelward.bindings FINAL) AS b
+LEFT JOIN (
+    SELECT host_name, model_instance, argMax(lifecycle_phase, time) AS phase, max(time) AS at
+    FROM modelward.events_raw WHERE event_name = 'lifecycle' AND model_instance != 0
+    GROUP BY host_name, model_instance
+) AS p ON p.host_name = b.host_name AND p.model_instance = b.model_instance
+GROUP BY b.model_id, b.model_digest"""
+
+
+def _hosts() -> str:
+    def total(hop: str, name: str = "") -> str:
+        return f"sumIf(count, hop = '{hop}') AS {name or hop}"
+
+    lost = "sumIf(count, hop IN ('missed', 'ring_dropped', 'evicted', 'quarantined')) AS lost"
+    return f"""CREATE OR REPLACE VIEW modelward.hosts AS
+SELECT
+    h.host_name AS host_name, h.agent_id AS agent_id, h.agent_version AS agent_version,
+    h.kernel_release AS kernel_release, h.boot_id AS boot_id, h.first_seen AS first_seen, h.last_seen AS last_seen,
+    (h.connected AND NOT silent)::Bool AS connected,
+    (h.last_seen < now64(3) - INTERVAL 60 SECOND)::Bool AS silent,
+    l.seen AS seen, l.received AS received, l.stored AS stored, l.lost AS lost,
+    h.problems AS problems, h.doors AS doors, h.spool_bytes AS spool_bytes, h.spool_limit_bytes AS spool_limit_bytes,
+    h.tracked_processes AS tracked_processes, h.uptime_s AS uptime_s, h.oldest_unacked_age_s AS oldest_unacked_age_s
+FROM (SELECT * FROM modelward.hosts_raw FINAL) AS h
+LEFT JOIN (
+    SELECT host_name, agent_id, {total('seen')}, {total('received')}, {total('stored')}, {lost}
+    FROM modelward.ledger_raw FINAL GROUP BY host_name, agent_id
+) AS l ON l.host_name = h.host_name AND l.agent_id = h.agent_id"""
+
+
+def _ledger() -> str:
+    return """CREATE OR REPLACE VIEW modelward.ledger AS
+SELECT host_name, agent_id, epoch, hop, kind, count, at FROM modelward.ledger_raw FINAL"""

@@ -1,0 +1,173 @@
+"""The store on the embedded engine: lanes of the engine, group commit, hosts, queries, retention, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from modelward_proto.v1.store_pb2 import (
+    AppendReply,
+    AppendRequest,
+    HeldReply,
+    HeldRequest,
+    ReportReply,
+    ReportRequest,
+    SelectReply,
+    SelectRequest,
+)
+from modelward_proto.v1.stream_pb2 import Range
+
+from modelward_collector import metrics
+from modelward_collector.data_folder import DataFolder
+from modelward_collector.settings import CollectorSettings
+from modelward_collector.store import hosts
+from modelward_collector.store.commit import GroupCommit
+from modelward_collector.store.ddl.migrations import migrate
+from modelward_collector.store.ddl.views import DICTIONARY
+from modelward_collector.store.engine import EngineError, Lane, execute
+from modelward_collector.store.held import EpochKey, Held
+from modelward_collector.store.insert import Outcome, StoreBusy, Writer
+from modelward_collector.store.interface import StoreUnavailable
+from modelward_collector.store.journal import Journal
+from modelward_collector.store.retention import Retention
+from modelward_collector.store.select import Queries
+
+_log = logging.getLogger(__name__)
+
+REPORT_PERIOD_S = 1.0
+RETENTION_PERIOD_S = 20.0
+RELOAD_SHARE = 5
+"""The dictionary of bindings is loaded again at most this fraction of the time, so that many bindings cannot starve inserts."""
+
+
+class EmbeddedStore:
+    """:class:`~modelward_collector.store.interface.Store` on chdb. Make it with :meth:`open`."""
+
+    def __init__(self, folder: DataFolder, settings: CollectorSettings) -> None:
+        self._settings = settings
+        self._held = Held()
+        self._writer = Writer(Journal(folder.journal), self._held)
+        self._writing = Lane("writer", folder.engine)
+        self._upkeep = Lane("upkeep", folder.engine)
+        self._queries = Queries(folder.engine)
+        self._hosts = hosts.Hosts()
+        self._retention = Retention(folder, settings)
+        self._bindings = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._group: GroupCommit | None = None
+
+    @classmethod
+    async def open(cls, folder: DataFolder, settings: CollectorSettings) -> EmbeddedStore:
+        """Open the engine, bring the tables to this version, and settle what a crash left.
+
+        Raises:
+            EngineError: the engine cannot open the folder.
+            MigrationError: the folder is of a newer version.
+        """
+        store = cls(folder, settings)
+        applied = await store._writing.run(lambda c: migrate(c, settings.retention_days))
+        if applied:
+            _log.info("tables brought to this version", extra={"migrations": applied})
+        await store._writing.run(store._writer.settle)
+        await store._writing.run(store._hosts.load)
+        await store._upkeep.run(lambda c: execute(c, f"SYSTEM RELOAD DICTIONARY {DICTIONARY}"))
+        await store._upkeep.run(store._retention.enforce)
+        store._group = GroupCommit(store._commit)
+        store._tasks = [
+            asyncio.create_task(_forever(store._write_reports, REPORT_PERIOD_S)),
+            asyncio.create_task(_forever(store._enforce_retention, RETENTION_PERIOD_S)),
+            asyncio.create_task(_forever(store._reload_bindings, 0)),
+        ]
+        return store
+
+    async def append(self, request: AppendRequest) -> AppendReply:
+        if self._group is None or (reason := self._retention.full):
+            raise StoreUnavailable(reason if self._group else "the store is stopping")
+        outcome = await self._group.append(request)
+        return AppendReply(stored=not outcome.quarantined, quarantined=outcome.quarantined)
+
+    async def held(self, request: HeldRequest) -> HeldReply:
+        key = EpochKey(request.host, request.agent_id.hex(), request.epoch.hex())
+        try:
+            await self._writing.run(self._writer.settle)
+            found = await self._writing.run(lambda c: self._held.ranges(c, key, getattr(request, "from")))
+        except EngineError as e:
+            raise StoreUnavailable(str(e)) from e
+        return HeldReply(held=[Range(first=a, last=b) for a, b in found])
+
+    async def report(self, request: ReportRequest) -> ReportReply:
+        self._hosts.take(request)
+        if request.HasField("heartbeat") or request.HasField("hello"):
+            key = EpochKey(request.host, request.agent_id.hex(), request.epoch.hex())
+            try:
+                stored, quarantined = await self._writing.run(lambda c: self._writer.totals(c, key))
+            except EngineError as e:
+                raise StoreUnavailable(str(e)) from e
+            self._hosts.totals(key, stored, quarantined, {c.kind: c.count for c in request.received[:100]})
+        return ReportReply()
+
+    async def select(self, request: SelectRequest) -> SelectReply:
+        return await self._queries.select(request)
+
+    async def ask(self, request: SelectRequest) -> SelectReply:
+        return await self._queries.ask(request)
+
+    async def close(self) -> None:
+        group, self._group = self._group, None
+        if group is not None:
+            await group.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._write_reports()
+        for close in (self._queries.close, self._upkeep.close, self._writing.close):
+            await asyncio.to_thread(close)
+
+    async def _commit(self, requests: list[AppendRequest]) -> list[Outcome | StoreBusy]:
+        keys = {EpochKey(r.host, r.agent_id.hex(), r.epoch.hex()) for r in requests}
+
+        def work(connection: object) -> tuple[list[Outcome | StoreBusy], dict[EpochKey, tuple[dict[str, int], dict[str, int]]]]:
+            outcomes = self._writer.store(connection, requests)
+            try:
+                totals = {key: self._writer.totals(connection, key) for key in keys}
+            except EngineError:
+                totals = {}
+            return outcomes, totals
+
+        bound = self._writer.bound
+        started = time.monotonic()
+        outcomes, totals = await self._writing.run(work)
+        metrics.STORE_SECONDS.observe(time.monotonic() - started)
+        metrics.STORE_GROUP_BATCHES.observe(len(requests))
+        for key, (stored, quarantined) in totals.items():
+            self._hosts.totals(key, stored, quarantined)
+        if self._writer.bound != bound:
+            self._bindings.set()
+        return outcomes
+
+    async def _write_reports(self) -> None:
+        lines, ledger = self._hosts.changes()
+        if lines or ledger:
+            await self._upkeep.run(lambda c: hosts.flush(c, lines, ledger))
+
+    async def _enforce_retention(self) -> None:
+        await self._upkeep.run(self._retention.enforce)
+
+    async def _reload_bindings(self) -> None:
+        await self._bindings.wait()
+        self._bindings.clear()
+        started = time.monotonic()
+        await self._upkeep.run(lambda c: execute(c, f"SYSTEM RELOAD DICTIONARY {DICTIONARY}"))
+        await asyncio.sleep((time.monotonic() - started) * RELOAD_SHARE)
+
+
+async def _forever(work: Callable[[], Awaitable[None]], period_s: float) -> None:
+    while True:
+        await asyncio.sleep(period_s)
+        try:
+            await work()
+        except EngineError as e:
+            _log.error("upkeep of the store failed", extra={"error": str(e)})
+            await asyncio.sleep(1)

@@ -1,0 +1,50 @@
+"""What a store is: the five calls of ``modelward.v1.Store``. The embedded engine is one implementation, a ClickHouse server another."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from modelward_proto.v1.store_pb2 import (
+    AppendReply,
+    AppendRequest,
+    HeldReply,
+    HeldRequest,
+    ReportReply,
+    ReportRequest,
+    SelectReply,
+    SelectRequest,
+)
+
+
+class StoreUnavailable(Exception):
+    """The call was not carried out and may be tried again; the message says why."""
+
+
+class Store(Protocol):
+    """Keeps batches exactly once, the last word of each agent, and answers queries. Safe for many calls at a time."""
+
+    async def append(self, request: AppendRequest) -> AppendReply:
+        """Return when the batch, its detections and its bindings are durable, or it is known to be set aside.
+
+        Raises:
+            StoreUnavailable: it was not stored, and nothing is wrong with it.
+        """
+
+    async def held(self, request: HeldRequest) -> HeldReply:
+        """Which batches of an epoch are stored.
+
+        Raises:
+            StoreUnavailable: the store cannot tell now.
+        """
+
+    async def report(self, request: ReportRequest) -> ReportReply:
+        """Take the word of an agent: durable within a second or two, and only the last one counts."""
+
+    async def select(self, request: SelectRequest) -> SelectReply:
+        """Run trusted SQL of this project."""
+
+    async def ask(self, request: SelectRequest) -> SelectReply:
+        """Run a person's SQL through the gate."""
+
+    async def close(self) -> None:
+        """Finish what is under way and close."""
