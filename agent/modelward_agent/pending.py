@@ -32,6 +32,15 @@ class Part:
     positions: dict[int, int]
 
 
+def _packed_back(records: Records, dtype: np.dtype[Any]) -> Records:
+    if records.dtype == dtype:
+        return records
+    fixed = np.zeros(len(records), dtype)
+    for name in dtype.names or ():
+        fixed[name] = records[name]
+    return fixed
+
+
 def _join(parts: list[Records], dtype: np.dtype[Any]) -> Records:
     """One array of all parts. numpy's concatenate would pack a dtype with gaps or overlaps, so it sees plain bytes."""
     joined = np.empty(sum(map(len, parts)), dtype)
@@ -52,6 +61,7 @@ class Pending:
         """Take records over. ``positions``: consumer positions of the rings behind these records."""
         for records, into in ((small, self._small), (large, self._large)):
             if len(records):
+                records = _packed_back(records, self._layout.small if into is self._small else self._layout.large)
                 into.append(records)
                 self.records += len(records)
                 self.bytes += records.nbytes

@@ -181,6 +181,7 @@ class Sender:
             messages = self._channel.receive()
         except ChannelClosed:
             log.warning("the drainer is gone")
+            asyncio.get_running_loop().remove_reader(self._channel.socket.fileno())
             self._stopping.set()
             return
         for message in messages:
