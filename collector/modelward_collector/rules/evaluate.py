@@ -188,6 +188,7 @@ def prepare(events: pl.DataFrame, fields: Iterable[Field]) -> pl.DataFrame:
                     .fill_null(OTHER)
                 )
         else:
-            column = (column if held == dtype else column.cast(dtype, strict=False)).fill_null(zero_of(field))
+            zero = pl.lit(zero_of(field)).cast(dtype)
+            column = (column if held == dtype else column.cast(dtype, strict=False)).fill_null(zero)
         wanted.append(column.alias(field.column))
     return events.select(wanted)
