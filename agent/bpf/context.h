@@ -50,7 +50,7 @@ static __always_inline void fill_lifecycle(struct mw_header *h, struct task_stru
 		h->phase = MW_PHASE_LOAD;
 		h->scope = scope_state(scope, now);
 		h->instance = scope->instance;
-		h->evidence = MW_OBSERVED;
+		h->evidence = scope->evidence;
 	} else {
 		h->instance = g->instance;
 		if (g->instances > 1 || g->stopping) {

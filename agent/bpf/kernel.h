@@ -105,6 +105,7 @@ struct inode {
 	unsigned long i_ino;
 	u32 i_nlink;
 	struct super_block *i_sb;
+	s64 i_size;
 	s64 i_mtime_sec;		/* 6.11 and later */
 	s64 i_ctime_sec;
 	u32 i_mtime_nsec;
@@ -157,6 +158,7 @@ struct file {
 	void *private_data;
 	struct inode *f_inode;
 	u32 f_flags;
+	s64 f_pos;
 	struct path f_path;
 } RELOCATED;
 

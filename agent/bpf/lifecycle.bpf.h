@@ -74,7 +74,7 @@ struct mw_sweep_result {
 	u32 open;	/* scopes */
 	u32 live;
 	u32 groups_made;
-	u32 pad;
+	u32 adopted;
 };
 
 /* Run by user space every 50 ms: makes the transitions that are due because nothing happened. */
@@ -87,5 +87,6 @@ int sweep(struct mw_sweep_result *result)
 	result->open = s.open;
 	result->live = s.live;
 	result->groups_made = totals.groups_made;
+	result->adopted = totals.adopted;
 	return 0;
 }

@@ -152,7 +152,9 @@ static __always_inline void count_instance(u64 *only, u64 *only_inode, u32 *only
 	*instances += 1;
 }
 
-/* A tracked task opened an artifact to read it. The scratch holds the open's record; its texts serve for the lifecycle record too. */
+/* A tracked task opened an artifact to read it, or was found at it. The scratch holds the open's record, or with kind MW_LIFECYCLE what was
+ * found; its texts serve for the lifecycle record too.
+ */
 static __noinline void artifact_opened(struct mw_scratch *s, struct task_struct *task, struct mw_task *t)
 {
 	u64 inode = s->h.file.inode, now = s->h.time_ns, instance;
@@ -188,6 +190,7 @@ static __noinline void artifact_opened(struct mw_scratch *s, struct task_struct 
 	scope->tgid = task->tgid;
 	scope->last_io_ns = now;
 	scope->files = 0;
+	scope->evidence = s->h.kind == MW_FILE_OPEN ? MW_OBSERVED : MW_RECONSTRUCTED;
 	__builtin_memset(scope->inode, 0, sizeof(scope->inode));
 	note_artifact(scope, inode, device);
 	from = g->phase;
@@ -203,7 +206,7 @@ static __noinline void artifact_opened(struct mw_scratch *s, struct task_struct 
 	s->h.instance = instance;
 	s->h.phase = MW_PHASE_LOAD;
 	s->h.scope = MW_SCOPE_OPEN;
-	s->h.evidence = MW_OBSERVED;
+	s->h.evidence = scope->evidence;
 	bpf_probe_read_kernel(&scope->record, MW_SMALL_SIZE, &s->h);
 	scope->record.h.kind = MW_LIFECYCLE;
 	scope->record.h.count = 1;
@@ -220,7 +223,7 @@ static __noinline void artifact_opened(struct mw_scratch *s, struct task_struct 
 	__sync_lock_test_and_set(&scope->instance, instance);
 	t->scope_slot = search.slot;
 	t->scope_instance = instance;
-	tell_of_scope(scope, from, MW_PHASE_LOAD, MW_BY_ARTIFACT_OPEN, MW_SCOPE_OPEN);
+	tell_of_scope(scope, from, MW_PHASE_LOAD, scope->evidence == MW_OBSERVED ? MW_BY_ARTIFACT_OPEN : MW_BY_ADOPTED, MW_SCOPE_OPEN);
 }
 
 struct mw_answer {

@@ -3,6 +3,7 @@
 #include "file.bpf.h"
 #include "net.bpf.h"
 #include "lifecycle.bpf.h"
+#include "adopt.bpf.h"
 
 /* Types that no map or program names, kept in the BTF for user space. */
 struct mw_exported {

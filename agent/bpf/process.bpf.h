@@ -161,10 +161,12 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 		goto out;
 	t->server = server;
 	t->asked_pointer = 0;
-	/* The program's memory is new: no model of before is in it. */
-	t->instance = 0;
-	t->instance_inode = 0;
-	t->instances = 0;
+	if (server) {
+		/* It will load models of its own. Any other program is still the doing of the model that its starter had. */
+		t->instance = 0;
+		t->instance_inode = 0;
+		t->instances = 0;
+	}
 	scope = scope_at(t->scope_slot, t->scope_instance);
 	if (scope && !t->origin_instance) {
 		t->origin_instance = scope->instance;

@@ -29,9 +29,13 @@ enum mw_hop { MW_HOP_SEEN, MW_HOP_MISSED, MW_HOP_MERGED, MW_HOP_DROPPED, MW_HOP_
 #define MW_EXT_MODEL_BIN	(1u << 0)	/* only pytorch_model*, model* and the like */
 #define MW_EXT_NOT_SITE		(1u << 1)	/* not in site-packages: .pth files of Python itself */
 
+enum mw_adoption { MW_FIND_HOLDERS, MW_FIND_MODELS };
+
 struct mw_config {
 	u64 wall_offset_ns;	/* wall clock minus boot clock */
 	u64 quiet_ns;
+	u32 adoption;		/* enum mw_adoption: what the iterators look for */
+	u32 pad;
 };
 
 struct mw_task {
@@ -45,6 +49,8 @@ struct mw_task {
 	u8 origin_via;
 	u8 excluded;		/* the agent itself and what it starts */
 	u8 server;		/* the program matched the list of servers */
+	u8 adopted;		/* was there before the agent: 1 to be told of, 2 told */
+	u8 pad[3];
 	/* Of the process: valid in the thread group leader's entry. */
 	u32 stopping;
 	u64 instance;		/* the only model of the process, 0: none or several */
@@ -74,7 +80,7 @@ struct mw_group {
 	u32 live_scopes;	/* open and tail */
 	u32 stopping;		/* processes that were told to stop */
 	u32 overflow;
-	u32 pad;
+	u32 listening;		/* adoption: a process of it listens */
 };
 
 struct mw_scope_slot {
@@ -85,6 +91,8 @@ struct mw_scope_slot {
 	u32 group_slot;
 	u32 tgid;
 	u32 files;
+	u32 evidence;
+	u32 pad;
 	u64 inode[MW_SCOPE_FILES];
 	u32 device[MW_SCOPE_FILES];
 	struct mw_small record;	/* the record that told of its opening: later ones of this scope are made from it */
@@ -140,6 +148,9 @@ struct {
 	__type(value, u32);
 } credentials SEC(".maps");
 
+#define MW_WANT_EXCLUDED	(1u << 0)
+#define MW_WANT_SERVER		(1u << 1)
+
 /* Processes that user space wants adopted or excluded; read by the task iterator alone. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -147,6 +158,20 @@ struct {
 	__type(key, u32);
 	__type(value, u32);
 } wanted SEC(".maps");
+
+struct mw_held {
+	u64 inode;
+	u32 device;
+	u32 tgid;		/* 0: a listening port, in `inode` */
+};
+
+/* Adoption: artifacts that a process holds, and ports that are listened on, as far as already found. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct mw_held);
+	__type(value, u32);
+} held SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -160,6 +185,7 @@ struct mw_totals {
 	u32 scope_mark;		/* no scope slot at or above this one was ever used */
 	u32 groups_made;
 	u32 instance_count;
+	u32 adopted;
 };
 struct mw_totals totals;
 volatile const u32 zero_start = 0;	/* unknown to the verifier, so that loops over it converge */

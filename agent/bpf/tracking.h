@@ -35,7 +35,7 @@ static __noinline struct mw_task *new_group(struct task_struct *task, u32 phase,
 		.id = ((u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32()) | 1,
 		.hint = totals.group_hint,
 	};
-	struct mw_task blank = {}, *t;
+	struct mw_task *t;
 	struct mw_group *g;
 
 	if (!leader)
@@ -58,14 +58,14 @@ static __noinline struct mw_task *new_group(struct task_struct *task, u32 phase,
 	g->live_scopes = 0;
 	g->stopping = 0;
 	g->overflow = 0;
-	blank.group = search.id;
-	blank.group_slot = search.slot;
-	blank.server = server;
-	t = bpf_task_storage_get(&tasks, leader, &blank, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	t = bpf_task_storage_get(&tasks, leader, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!t) {
 		g->id = 0;
 		return NULL;
 	}
+	t->group = search.id;
+	t->group_slot = search.slot;
+	t->server = server;
 	__sync_fetch_and_add(&totals.groups_made, 1);
 	return task->pid == task->tgid ? t : state_of(task);
 }
@@ -251,13 +251,14 @@ static __always_inline bool starts_with(const struct mw_name *name, const char *
 }
 #define STARTS_WITH(name, literal) starts_with(name, literal, sizeof(literal) - 1)
 
+/* pytorch_model.bin, model.bin, model-00001-of-00002.bin, ...; not the model_id.bin of a database column. */
 APART u32 is_model_bin(struct mw_name *name)
 {
 	if (!name)
 		return 0;
-	return STARTS_WITH(name, "pytorch_model") || STARTS_WITH(name, "model") || STARTS_WITH(name, "ggml") ||
-	       STARTS_WITH(name, "openvino_model") || STARTS_WITH(name, "diffusion_pytorch_model") || STARTS_WITH(name, "adapter_model") ||
-	       STARTS_WITH(name, "consolidated");
+	return STARTS_WITH(name, "pytorch_model") || STARTS_WITH(name, "model.bin") || STARTS_WITH(name, "model-0") ||
+	       STARTS_WITH(name, "ggml-") || STARTS_WITH(name, "openvino_model.bin") || STARTS_WITH(name, "diffusion_pytorch_model") ||
+	       STARTS_WITH(name, "adapter_model") || STARTS_WITH(name, "consolidated.0");
 }
 
 APART u32 names_artifact(struct mw_name *name, u64 dentry_address)

@@ -1,7 +1,83 @@
-"""Adopts servers that run already."""
+"""Adopts what runs already: servers of the list, processes that hold an artifact, and all that descends from them.
+
+User space only names candidates and runs the kernel's iterators (``agent/bpf/adopt.bpf.h``); those decide, tag and rebuild the phase, so that nothing
+the kernel learns meanwhile is overwritten.
+"""
+
 from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
 from modelward_agent.sensor.libbpf import Object
+from modelward_agent.sensor.servers import Lists, is_server
+
+_EXCLUDED, _SERVER = 1, 2
+_FIND_HOLDERS, _FIND_MODELS = 0, 1
+_ROUNDS = 16
+"""Each round reaches one generation further where pids have wrapped; more are never needed in practice."""
 
 
-def adopt(kernel: Object) -> None:
-    return None
+def running_servers(names: Lists, proc: Path = Path("/proc")) -> Iterator[int]:
+    """Pids of processes whose program and arguments match the list of servers."""
+    for entry in os.scandir(proc):
+        if not entry.name.isdigit():
+            continue
+        try:
+            program = os.readlink(os.path.join(entry.path, "exe").encode()).removesuffix(b" (deleted)")
+            arguments = Path(entry.path, "cmdline").read_bytes().split(b"\0")[:-1]
+        except OSError:
+            continue  # ended meanwhile, or a kernel thread
+        if is_server(program, arguments, names.programs):
+            yield int(entry.name)
+
+
+def exclude(kernel: Object, pids: Iterable[int]) -> None:
+    """The agent's own processes: neither they nor what they start is ever tracked."""
+    wanted = kernel.map("wanted")
+    for pid in pids:
+        wanted.update(struct.pack("=I", pid), struct.pack("=I", _EXCLUDED))
+
+
+def adopt_running(kernel: Object, names: Lists, adopted: Callable[[], int], step: Callable[[int], None]) -> None:
+    """At start, with the hooks attached: find servers and holders of artifacts, tag their tasks, rebuild their phase.
+
+    Args:
+        adopted: reads the kernel's count of adopted tasks.
+        step: tells the iterators what to look for.
+    """
+    wanted = kernel.map("wanted")
+    for pid in running_servers(names):
+        wanted.update(struct.pack("=I", pid), struct.pack("=I", _SERVER))
+    step(_FIND_HOLDERS)
+    _tag(kernel, adopted)
+    kernel.programs["find_files"].iterate()
+    kernel.programs["find_maps"].iterate()
+    # Holders have descendants; and now that listening ports are known, so is what was accepted on them.
+    _tag(kernel, adopted)
+    kernel.programs["find_files"].iterate()
+    kernel.programs["rebuild"].run(ctypes.create_string_buffer(8))
+    step(_FIND_MODELS)
+    kernel.programs["find_files"].iterate()
+    kernel.programs["find_maps"].iterate()
+    kernel.programs["announce"].iterate()
+
+
+def adopt_descendants(kernel: Object, adopted: Callable[[], int]) -> None:
+    """Tag and announce threads and children that a process had before it became tracked."""
+    _tag(kernel, adopted)
+    kernel.programs["announce"].iterate()
+
+
+def _tag(kernel: Object, adopted: Callable[[], int]) -> None:
+    """Tag what belongs to tagged processes, until nothing is new."""
+    before = adopted()
+    for _ in range(_ROUNDS):
+        kernel.programs["adopt"].iterate()
+        now = adopted()
+        if now == before:
+            return
+        before = now

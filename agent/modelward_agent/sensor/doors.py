@@ -72,5 +72,5 @@ EFFECTS: tuple[Effect, ...] = (
     Effect("artifact_io", (Door("tp_btf/sys_enter, while a load is open", ("on_artifact_io",), "page faults of mapped artifacts",
                                 on_demand=True),)),
     Effect("sweep", (Door("syscall", ("sweep",)),), required=True),
-    Effect("adopt", (Door("iter/task, iter/task_file, iter/task_vma", ("adopt", "find_files", "find_maps"),),)),
+    Effect("adopt", (Door("iter/task, iter/task_file, iter/task_vma", ("adopt", "find_files", "find_maps", "announce", "rebuild"),),)),
 )

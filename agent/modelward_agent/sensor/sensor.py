@@ -8,24 +8,21 @@ import os
 import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from modelward_agent.sensor import libbpf, mounts, records
-from modelward_agent.sensor.adopt import adopt
+from modelward_agent.sensor.adopt import adopt_descendants, adopt_running, exclude
 from modelward_agent.sensor.canary import prove
-from modelward_agent.sensor.constants import REPEATS_RING, Flag, Ring
+from modelward_agent.sensor.constants import Ring
 from modelward_agent.sensor.doors import EFFECTS, Door, DoorReport, Effect
 from modelward_agent.sensor.errors import SensorError
 from modelward_agent.sensor.repeats import Repeats
 from modelward_agent.sensor.rings import Drained, RingReader, Rings
 from modelward_agent.sensor.servers import EXTENSION_SIZE, NAME_SIZE, Lists, lists
 
-_SMALL_RING, _LARGE_RING = 4 << 20, 4 << 20
 DEFAULT_RING_BYTES: dict[Ring, int] = {
     Ring.CONTROL: 1 << 20,
     Ring.CONTROL_LARGE: 4 << 20,
@@ -87,7 +84,9 @@ class Sensor:
             sensor._write_config()
             for effect in EFFECTS:
                 sensor._reports[effect.name] = sensor._take_door(effect, tracefs)
-            adopt(kernel)
+            if sensor._reports["adopt"].door != "none":
+                exclude(kernel, exclude_pids)
+                adopt_running(kernel, names, sensor._adopted, sensor._write_config)
         except BaseException:
             sensor.close()
             raise
@@ -103,9 +102,9 @@ class Sensor:
         for name in names.credentials:
             credentials.update(name.ljust(NAME_SIZE, b"\0"), struct.pack("=I", 1))
 
-    def _write_config(self) -> None:
+    def _write_config(self, adoption: int = 0) -> None:
         offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        self._kernel.map("config").update(struct.pack("=I", 0), struct.pack("=QQ", offset, _QUIET_NS))
+        self._kernel.map("config").update(struct.pack("=I", 0), struct.pack("=QQII", offset, _QUIET_NS, adoption, 0))
 
     def _take_door(self, effect: Effect, tracefs: str | None) -> DoorReport:
         reasons = [effect.better] if effect.better else []
@@ -175,13 +174,22 @@ class Sensor:
 
     def tick(self) -> None:
         """Make the transitions that are due because nothing happened (100 ms quiet). Cheap; to be called every 50 ms."""
-        self._kernel.programs["sweep"].run(self._sweep)
-        open_scopes, _live, made, _ = struct.unpack("=4I", self._sweep.raw)
+        open_scopes, made = self._run_sweep()[:2]
         self._watch_io(open_scopes > 0)
         if made != self._groups_made:
             self._groups_made = made
             self._write_config()
-            adopt(self._kernel)
+            if self._reports["adopt"].door != "none":
+                adopt_descendants(self._kernel, self._adopted)
+
+    def _run_sweep(self) -> tuple[int, int, int]:
+        """Open scopes, groups ever made, tasks ever adopted."""
+        self._kernel.programs["sweep"].run(self._sweep)
+        open_scopes, _live, made, adopted = struct.unpack("=4I", self._sweep.raw)
+        return open_scopes, made, adopted
+
+    def _adopted(self) -> int:
+        return self._run_sweep()[2]
 
     def _watch_io(self, wanted: bool) -> None:
         """Reads of artifacts matter only while a load is open, and watching them costs every system call of the host."""
