@@ -23,9 +23,7 @@ def texts(family: npt.NDArray[Any], address: npt.NDArray[Any]) -> tuple[list[str
     key = np.zeros((len(family), 18), np.uint8)
     key[:, :16] = address
     key[:, 16:] = family.astype("<u2").view(np.uint8).reshape(-1, 2)
-    different, first, index = np.unique(
-        key.view("V18").reshape(-1), return_index=True, return_inverse=True
-    )
+    different, first, index = np.unique(key.view("V18").reshape(-1), return_index=True, return_inverse=True)
     del different
     return [text(int(family[row]), address[row].tobytes()) for row in first.tolist()], index
 

@@ -17,20 +17,64 @@ from modelward_agent.enrich.proc_files import ProcFiles, same_start
 from modelward_agent.enrich.process_table import NO_KEY, NO_PROGRAM, Key, Process, ProcessTable, Program
 from modelward_agent.enrich.redact import redact
 from modelward_agent.enrich.runtime import guess
+from modelward_agent.enrich.text_columns import clip
 from modelward_agent.enrich.workloads import Workload, Workloads
 
+# What is repeated on every row is bounded; the exec row has it whole.
 _PATH = 1024
 _LINE = 1024
 _CACHED_CGROUPS = 4096
 
 # Programs that copy, check or show a file and cannot run a model. Only where the system keeps programs: a
 # workload may name its own file so.
-_READERS = frozenset((
-    "b2sum", "base64", "cat", "cksum", "cmp", "cp", "dd", "diff", "du", "file", "find", "grep", "gzip",
-    "head", "hexdump", "install", "ln", "ls", "lz4", "md5sum", "mv", "od", "pigz", "rclone", "restic",
-    "rsync", "s3cmd", "s5cmd", "scp", "sha1sum", "sha256sum", "sha512sum", "shred", "split", "stat",
-    "strings", "sum", "tail", "tar", "wc", "xxd", "xz", "zip", "zstd",
-))
+_READERS = frozenset(
+    (
+        "b2sum",
+        "base64",
+        "cat",
+        "cksum",
+        "cmp",
+        "cp",
+        "dd",
+        "diff",
+        "du",
+        "file",
+        "find",
+        "grep",
+        "gzip",
+        "head",
+        "hexdump",
+        "install",
+        "ln",
+        "ls",
+        "lz4",
+        "md5sum",
+        "mv",
+        "od",
+        "pigz",
+        "rclone",
+        "restic",
+        "rsync",
+        "s3cmd",
+        "s5cmd",
+        "scp",
+        "sha1sum",
+        "sha256sum",
+        "sha512sum",
+        "shred",
+        "split",
+        "stat",
+        "strings",
+        "sum",
+        "tail",
+        "tar",
+        "wc",
+        "xxd",
+        "xz",
+        "zip",
+        "zstd",
+    )
+)
 _SYSTEM = ("/usr/bin/", "/bin/", "/usr/sbin/", "/sbin/", "/usr/local/bin/")
 
 
@@ -187,7 +231,7 @@ class Attribution:
     def _program(self, since_ns: int, path: bytes, arguments: Sequence[bytes], line: str) -> Program:
         text = escape(path)
         runtime, rank = guess(text, arguments)
-        return Program(since_ns, _clip(text, _PATH), _clip(line, _LINE), runtime, rank)
+        return Program(since_ns, clip(text, _PATH), clip(line, _LINE), runtime, rank)
 
     def _settle(self, workload: Workload, process: Process, sighting: Sighting) -> None:
         """Decide once what the workload is called: by its container, else by its first process."""
@@ -225,8 +269,3 @@ def _entry(process: Process, program: Program, is_root: bool) -> int:
         reads = program is not NO_PROGRAM and program.path.startswith(_SYSTEM) and program.name in _READERS
         return READER if reads else SERVER
     return ENTERED if process.entered else CHILD
-
-
-def _clip(text: str, most: int) -> str:
-    """Both ends of a text that is too long to be repeated on every row; the exec row holds it whole."""
-    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2 - 1) :]}"

@@ -62,14 +62,16 @@ class Loads:
         if len(self._known) > _INSTANCES:
             self._known.popitem(last=False)
         inode, device = ("inode", "device") if of_open else ("artifact_inode", "artifact_device")
-        self._waiting.append(Artifact(
-            instance=instance,
-            pid=int(rows.member("tgid", row)),
-            start_ns=int(rows.member("start_ns", row)),
-            path=rows.raw(row, Segment.PATH),
-            asked=rows.raw(row, Segment.ASKED) if of_open else b"",
-            device=int(rows.member(device, row)),
-            inode=int(rows.member(inode, row)),
-            time_ns=int(rows.time_ns[row]),
-            header=rows.header(row),
-        ))
+        self._waiting.append(
+            Artifact(
+                instance=instance,
+                pid=int(rows.member("tgid", row)),
+                start_ns=int(rows.member("start_ns", row)),
+                path=rows.raw(row, Segment.PATH),
+                asked=rows.raw(row, Segment.ASKED) if of_open else b"",
+                device=int(rows.member(device, row)),
+                inode=int(rows.member(inode, row)),
+                time_ns=int(rows.time_ns[row]),
+                header=rows.header(row),
+            )
+        )

@@ -17,6 +17,7 @@ from modelward_agent.sensor.constants import Segment
 
 Column = npt.NDArray[Any]
 
+
 def replay(rows: Rows, runs: Sightings, boot: Attribution) -> tuple[list[Who], dict[int, str]]:
     """Feed the process table in time order.
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from modelward_agent.enrich.containers import Container
+from modelward_agent.enrich.text_columns import clip
 
 Key = tuple[int, int]
 """(tgid, start_ns)"""
@@ -39,8 +40,7 @@ class Program:
     def name(self) -> str:
         """Base name for a chain. ``>`` in a name cannot forge a link of it."""
         name = self.path.rsplit("/", 1)[-1] or self.path
-        name = name if len(name) <= _NAME else name[: _NAME - 1] + _GAP
-        return name.replace(">", "\\x3e") or "?"
+        return clip(name, _NAME).replace(">", "\\x3e") or "?"
 
 
 NO_PROGRAM = Program(0, "", "")
@@ -160,6 +160,8 @@ class ProcessTable:
         current: Process | None = process
         complete = process.root == NO_KEY or process.entered
         while current is not None and current.key not in walked and len(walked) < 256:
+            if names and not current.programs and current.parent == NO_KEY:
+                break
             names.append(current.program(at_ns).name)
             walked.add(current.key)
             if _same(current.key, process.root):

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 REDACTED = b"[redacted]"
 
 _SECRET_NAME = re.compile(
-    rb"(?:^|[-_.])(?:api[-_]?keys?|apikey|(?:[a-z]*token)|pass(?:word|wd|phrase|code)?|pwd|secrets?|"
-    rb"(?:secret|access|account|private|signing|encryption|auth|license)[-_]?key|(?:client|app)?secret|credentials?|"
-    rb"authorization|signature|sig|jwt|pat)\Z",
+    rb"(?:^|[-_.])(?:api[-_]?keys?|[a-z0-9]*(?:token|password|passwd|passphrase|secret)|pass(?:code)?|pwd|secrets|"
+    rb"(?:secret|access|account|private|signing|encryption|auth|license)[-_]?key|credentials?|signature|sig|jwt|pat)"
+    rb"\Z",
     re.IGNORECASE,
 )
 # Names that end like a secret and are words of language models, not of authentication.
@@ -39,7 +39,9 @@ _SHAPES = re.compile(
     rb")"
 )
 _PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*", re.DOTALL)
-_USERINFO = re.compile(rb"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{0,30}://)[^\s/?#@'\"]+(?:@[^\s/?#@'\"]*)*@")
+_USERINFO = re.compile(
+    rb"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{0,30}://)[^\s/?#@'\"]+(?:@[^\s/?#@'\"]*)*@"
+)
 _AUTHORIZATION = re.compile(
     rb"((?:proxy-)?authorization['\"]?\s{0,8}[:=]\s{0,8}['\"]?(?:(?:bearer|basic|token|digest|negotiate|apikey)\s{1,8})?)"
     rb"([^\s'\"]+)",
@@ -53,8 +55,12 @@ _ASSIGNMENT = re.compile(
 _OPTION_WITHIN = re.compile(
     rb"(?<![\w-])(--?[A-Za-z][\w.-]{0,80})(\s{1,8})(\"[^\"]*\"?|'[^']*'?|[^\s\"'&;|<>-][^\s\"'&;|<>]*)"
 )
+# An option with its value, or a variable for env: the value is no shell text, whatever it looks like.
+_WHOLE = re.compile(rb"(--?([A-Za-z][\w.-]{0,80})=).|(([A-Z_][A-Z0-9_]{0,80})=)[^\s;|&]+\Z", re.DOTALL)
 # A reference or an expression is no secret, and hiding it would hide what an attacker's one-liner does.
-_CODE = re.compile(rb"\$|[A-Za-z_][\w.]{0,200}[(\[]|\(|\[redacted|(?:None|True|False|null|true|false)\Z")
+_CODE = re.compile(
+    rb"\$|[A-Za-z_][\w.]{0,200}[(\[]|\(|\[redacted|(?:None|True|False|null|true|false)(?![A-Za-z0-9_])"
+)
 
 # Tools whose short options carry a secret: (separate argument, attached to the option).
 _TOOLS: dict[bytes, tuple[frozenset[bytes], bytes]] = {
@@ -87,6 +93,8 @@ def redact(arguments: Sequence[bytes]) -> list[bytes]:
         )
         if attached and argument.startswith(attached) and len(argument) > len(attached):
             found.append(attached + REDACTED)
+        elif (whole := _WHOLE.match(argument)) and _is_secret(whole.group(2) or whole.group(4)):
+            found.append((whole.group(1) or whole.group(3)) + REDACTED)
         else:
             found.append(redact_text(argument))
     return found

@@ -17,7 +17,14 @@ from modelward_agent.sensor.constants import Flag
 Column = npt.NDArray[Any]
 
 _MEMBERS = (
-    "tgid", "start_ns", "parent_tgid", "parent_start_ns", "root_tgid", "root_start_ns", "group", "cgroup",
+    "tgid",
+    "start_ns",
+    "parent_tgid",
+    "parent_start_ns",
+    "root_tgid",
+    "root_start_ns",
+    "group",
+    "cgroup",
 )
 
 # Multipliers nobody can know: a workload cannot make two processes fall into one run.

@@ -41,6 +41,19 @@ def strings(flat: Column, starts: Column, lengths: Column) -> pa.StringArray:
     )
 
 
+def clip(text: str, most: int) -> str:
+    """Both ends of an escaped text that is longer than ``most``; no escape is cut in two."""
+    if len(text) <= most:
+        return text
+    head = most // 2
+    if (cut := text.find("\\", head - 3, head)) >= 0:
+        head = cut
+    tail = len(text) - (most - most // 2 - 1)
+    if (cut := text.find("\\", tail - 3, tail)) >= 0:
+        tail = cut + 4
+    return f"{text[:head]}…{text[tail:]}"
+
+
 def _offsets(lengths: Column) -> Column:
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])

@@ -13,9 +13,21 @@ from modelward_agent.enrich.process_table import NO_KEY, Key
 _FOLDERS = 64
 _ENDPOINTS = 4096
 # Folders in which anything may lie: a model there does not make its neighbours part of the model.
-_SHARED = frozenset((
-    b"", b"/", b"/tmp", b"/var/tmp", b"/dev/shm", b"/root", b"/home", b"/etc", b"/usr", b"/var", b"/opt",
-))
+_SHARED = frozenset(
+    (
+        b"",
+        b"/",
+        b"/tmp",
+        b"/var/tmp",
+        b"/dev/shm",
+        b"/root",
+        b"/home",
+        b"/etc",
+        b"/usr",
+        b"/var",
+        b"/opt",
+    )
+)
 
 
 @dataclass(slots=True)

@@ -60,8 +60,11 @@ def sha256(fd: int, *, bytes_per_s: int, progress: Callable[[int], None] = lambd
         if ahead > 0:
             time.sleep(ahead)
     after = os.fstat(fd)
-    if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (after.st_size, after.st_mtime_ns,
-    after.st_ctime_ns):
+    if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
+        after.st_size,
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+    ):
         raise FileChanged("was written to while it was read")
     return digest.hexdigest()
 

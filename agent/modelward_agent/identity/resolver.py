@@ -21,6 +21,7 @@ from modelward_proto.text import escape
 
 from modelward_agent.identity.artifact import Artifact, Identity, told_identity
 from modelward_agent.identity.formats import format_by_extension
+from modelward_agent.identity.record import identity_record as identity_record
 from modelward_agent.identity.sources import find_source
 
 log = logging.getLogger(__name__)
@@ -123,8 +124,13 @@ class Resolver:
             return
         complete = told_identity(
             artifact.path,
-            {"id": identity.id, "revision": identity.revision, "digest": digest, "format": identity.format,
-            "source": identity.source},
+            {
+                "id": identity.id,
+                "revision": identity.revision,
+                "digest": digest,
+                "format": identity.format,
+                "source": identity.source,
+            },
         )
         if complete.digest:
             self._digests[artifact.device, artifact.inode] = (about, complete.digest)
@@ -145,8 +151,11 @@ class Resolver:
         if promised and digest and promised != digest:
             log.warning(
                 "artifact is not what its cache says",
-                extra={"path": escape(artifact.path), "digest": digest, "promised":
-                escape(promised[:64].encode())},
+                extra={
+                    "path": escape(artifact.path),
+                    "digest": digest,
+                    "promised": escape(promised[:64].encode()),
+                },
             )
 
     def _answers(self, artifact: Artifact, known: list[int]) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,107 @@
+"""What is read of living processes in /proc: real processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from modelward_agent.enrich.enricher import Enricher
+from modelward_agent.enrich.proc_files import ProcFiles, same_start
+from modelward_agent.sensor.constants import Trigger
+from modelward_proto.kinds import Kind
+
+from tests.unit.kernel_records import BOOT, batch, record
+
+PROC = ProcFiles(Path("/proc"))
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", "--api-key", "hunter2"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def key(pid: int) -> tuple[int, int]:
+    return PROC.key(pid)
+
+
+def test_a_server_that_was_there_before_the_agent_has_no_program(sleeper: subprocess.Popen[bytes]) -> None:
+    own, parent = key(sleeper.pid), key(os.getpid())
+    adopted = record(Kind.LIFECYCLE, key=own, root=own, parent=parent, trigger=Trigger.ADOPTED, to_phase=4)
+    (row,) = Enricher(boot_id=BOOT).enrich(batch(adopted)).to_pylist()
+    assert row["process_executable_path"] == os.path.realpath(sys.executable)
+    assert row["process_command_line"].endswith("--api-key '[redacted]'")
+    assert row["process_parent_executable_path"] == os.path.realpath(sys.executable)
+    assert row["workload_runtime"] == "python"
+    assert row["process_entry"] == "server"
+
+
+def test_an_adopted_child_lacks_ancestors_of_which_no_record_came(sleeper: subprocess.Popen[bytes]) -> None:
+    root = key(os.getpid())
+    name = os.path.basename(os.path.realpath(sys.executable))
+    made = record(Kind.FILE_OPEN, b"/x", key=key(sleeper.pid), root=root, parent=root)
+    (row,) = Enricher(boot_id=BOOT).enrich(batch(made)).to_pylist()
+    assert row["process_chain"] == f"{name} > {name}"
+
+
+def test_a_reused_pid_is_taken_for_the_process_that_had_it(sleeper: subprocess.Popen[bytes]) -> None:
+    pid, start = key(sleeper.pid)
+    assert PROC.process(pid, start) is not None
+    assert PROC.process(pid, start - 20_000_000) is None
+    assert PROC.cgroups(pid, start) is not None
+    assert PROC.cgroups(pid, start + 20_000_000) is None
+
+
+def test_start_times_are_compared_finer_than_proc_knows_them() -> None:
+    assert same_start(1_234_567_890, 1_230_000_000)
+    assert not same_start(1_234_567_890, 1_240_000_000)
+
+
+def test_a_program_that_is_gone_keeps_the_mark_of_proc(tmp_path: Path) -> None:
+    program = tmp_path / "copy of sleep"
+    program.write_bytes(Path("/bin/sleep").read_bytes())
+    program.chmod(0o755)
+    with subprocess.Popen([program, "60"]) as process:
+        try:
+            deadline = time.monotonic() + 5
+            while (
+                os.readlink(f"/proc/{process.pid}/exe") != os.fspath(program) and time.monotonic() < deadline
+            ):
+                time.sleep(0.01)
+            program.unlink()
+            seen = PROC.process(*key(process.pid))
+            assert seen is not None
+            assert seen.path == os.fsencode(program)
+        finally:
+            process.kill()
+
+
+def test_a_name_with_parentheses_hides_the_start_time(tmp_path: Path) -> None:
+    folder = tmp_path / "7"
+    folder.mkdir()
+    (folder / "stat").write_bytes(
+        b"7 (a) 1 (b) S 3 " + b" ".join(b"%d" % n for n in range(2, 19)) + b" 4200 0\n"
+    )
+    assert ProcFiles(tmp_path).key(7) == (7, 42_000_000_000)
+
+
+def test_a_damaged_proc_raises(tmp_path: Path) -> None:
+    folder = tmp_path / "7"
+    folder.mkdir()
+    (folder / "stat").write_bytes(b"7 (x")
+    files = ProcFiles(tmp_path)
+    assert (files.key(7), files.process(7, 0), files.cgroups(7, 0)) == ((0, 0), None, None)
+    assert files.process(0, 0) is None
