@@ -17,6 +17,8 @@ from typing import Any
 import polars as pl
 from modelward_proto.fields import DESTINATION_CLASSES, EXECUTABLE_CLASSES, FILE_CLASSES
 
+from modelward_collector.rules import regex
+from modelward_collector.rules.compile_polars import fold_column
 from modelward_collector.rules.document import Document, read
 from modelward_collector.rules.rule import Problem, RuleError, nearest
 from modelward_collector.rules.tree import Network
@@ -56,9 +58,15 @@ class FileRule:
         )
 
     @property
+    def quick_ends(self) -> list[str]:
+        """Ends that are file name extensions: a whole column is asked for them at small cost."""
+        return [suffix for suffix in self.suffixes if "/" not in suffix]
+
+    @property
     def triggers(self) -> list[str]:
-        """Pieces of which every path of this class holds one (its starts apart)."""
-        return ["/" + name for name in self.names] + self.suffixes + self.parts + list(self.endings_in)
+        """Pieces of which every path of this class holds one, if neither its start nor a quick end puts it there."""
+        slow_ends = [suffix for suffix in self.suffixes if "/" in suffix]
+        return ["/" + name for name in self.names] + slow_ends + self.parts + list(self.endings_in)
 
 
 class Classes:
@@ -76,9 +84,8 @@ class Classes:
             if patterns
         ]
         self._seen: dict[str, dict[str, str]] = {"executable": {}, "file": {}, "destination": {}}
-        careful = list(self.files.values())
-        self._triggers = sorted({piece for rule in careful for piece in rule.triggers})
-        self._starts = [(rule.name, tuple(rule.starts)) for rule in careful if rule.starts]
+        pieces = sorted({piece for rule in self.files.values() for piece in rule.triggers})
+        self._careful = "(?-u:" + "|".join(map(regex.escape, pieces)) + ")" if pieces else r"\z."
 
     @classmethod
     def shipped(cls) -> Classes:
@@ -235,18 +242,16 @@ class Classes:
         dtype = pl.Enum(FILE_CLASSES)
         if "file_path" not in events.columns:
             return pl.repeat("none", events.height, dtype=dtype, eager=True).alias("file_class")
-        path = events["file_path"].cast(pl.String).fill_null("")
-        careful = path.str.contains_any(self._triggers, ascii_case_insensitive=True)
-        quick: Any = pl.when(pl.col("p") == "").then(pl.lit("none"))  # Then, later ChainedThen
-        for name, starts in self._starts:
-            lower = pl.col("p").str.head(max(map(len, starts))).str.to_lowercase()
-            for start in starts:
-                quick = quick.when(lower.str.starts_with(start)).then(pl.lit(name))
-        out = (
-            pl.DataFrame({"p": path})
-            .select(quick.otherwise(pl.lit("other")).cast(dtype).alias("file_class"))
-            .to_series()
-        )
+        path = events["file_path"].cast(pl.String).fill_null("").alias("path")
+        lower = fold_column(path).alias("lower")
+        kind: Any = pl.when(pl.col("lower") == "").then(pl.lit("none"))
+        for rule in self.files.values():
+            for start in rule.starts:
+                kind = kind.when(pl.col("lower").str.starts_with(start)).then(pl.lit(rule.name))
+            for end in rule.quick_ends:
+                kind = kind.when(pl.col("lower").str.ends_with(end)).then(pl.lit(rule.name))
+        out: pl.Series = lower.to_frame().select(kind.otherwise(pl.lit("other")).cast(dtype)).to_series()
+        careful = lower.str.contains(self._careful)
         if careful.any():
             texts = path.filter(careful)
             exact = _mapped(texts, self._known("file", texts.unique().to_list()), dtype)

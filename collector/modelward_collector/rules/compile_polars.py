@@ -50,8 +50,13 @@ POLARS_NUMBER: dict[str, pl.DataType] = {
 
 
 def enum_of(field: Field) -> pl.Enum:
-    """How a closed column is held while rules look at it."""
+    """How a closed column that came as plain text is held while rules look at it."""
     return pl.Enum([*field.values, OTHER])
+
+
+def is_closed_type(field: Field, held: pl.DataType) -> bool:
+    """Whether a closed column can stay as it is: any of these compares with the values' names at the cost of an integer."""
+    return held in (pl.Categorical, pl.Enum(field.values), enum_of(field))
 
 
 def dtype_of(field: Field) -> pl.DataType:
@@ -144,8 +149,7 @@ def _column(field: Field, cased: bool) -> pl.Expr:
 def _leaf(leaf: Leaf) -> pl.Expr:
     column = pl.col(leaf.field.column)
     if isinstance(leaf, OneOf):
-        kind = enum_of(leaf.field)
-        return reduce(or_, [column == pl.lit(value, dtype=kind) for value in sorted(leaf.values)])
+        return reduce(or_, [column == value for value in sorted(leaf.values)])
     if isinstance(leaf, Is):
         return column if leaf.value else ~column
     if isinstance(leaf, Compare):

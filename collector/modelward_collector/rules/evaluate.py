@@ -20,6 +20,7 @@ from modelward_collector.rules.compile_polars import (
     folded,
     folded_fields,
     is_cheap,
+    is_closed_type,
     zero_of,
 )
 from modelward_collector.rules.rule import Rule
@@ -181,12 +182,8 @@ def prepare(events: pl.DataFrame, fields: Iterable[Field]) -> pl.DataFrame:
         held = events.schema[field.column]
         if field.type == "closed":
             column = column.fill_null(field.values[0])
-            if held != dtype:
-                column = (
-                    (column if held == pl.String else column.cast(pl.String))
-                    .cast(dtype, strict=False)
-                    .fill_null(OTHER)
-                )
+            if not is_closed_type(field, held):
+                column = column.cast(pl.String).cast(dtype, strict=False).fill_null(OTHER)
         else:
             zero = pl.lit(zero_of(field)).cast(dtype)
             column = (column if held == dtype else column.cast(dtype, strict=False)).fill_null(zero)

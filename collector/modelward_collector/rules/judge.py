@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from pathlib import Path
 
 import polars as pl
@@ -26,7 +28,8 @@ MAX_ARTIFACTS = 65536
 MAX_FAILURES = 100
 
 _INSTANCE = (BY_NAME["model.instance"], BY_NAME["lifecycle.origin.instance"])
-_NAMING = (BY_NAME["event.name"], BY_NAME["model.instance"], BY_NAME["file.path"], BY_NAME["model.path"])
+_KEYS = (BY_NAME["event.name"], BY_NAME["model.instance"])
+_NAMING = (BY_NAME["model.instance"], BY_NAME["file.path"], BY_NAME["model.path"])
 
 
 class Judge:
@@ -88,16 +91,14 @@ class Judge:
             self._artifacts.popitem(last=False)
 
     def _learn(self, events: pl.DataFrame, agent_id: str) -> None:
-        known = prepare(events, _NAMING)
-        naming = known.filter(
-            pl.col("event_name").cast(pl.String).is_in(["lifecycle", "model_identity"])
-            & (pl.col("model_instance") != 0)
-        )
-        for instance, path, model in (
-            naming.select("model_instance", "file_path", "model_path").unique(maintain_order=True).iter_rows()
-        ):
-            if path or model:
-                self.remember(agent_id, instance, path or model)
+        """Take the names of artifacts from rows that tell of an instance."""
+        keys = prepare(events, _KEYS)
+        telling = reduce(or_, [pl.col("event_name") == name for name in ("lifecycle", "model_identity")])
+        rows = events[keys.select((telling & (pl.col("model_instance") != 0)).arg_true()).to_series()]
+        if rows.height:
+            for instance, path, model in prepare(rows, _NAMING).unique(maintain_order=True).iter_rows():
+                if path or model:
+                    self.remember(agent_id, instance, path or model)
 
     def _artifact(self, rows: pl.DataFrame, agent_id: str) -> pl.Series:
         """For each row the base name of the model file it goes back to: of its origin if it has one, else of its instance."""
