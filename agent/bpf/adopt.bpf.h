@@ -148,6 +148,7 @@ static __noinline int found_artifact(struct task_struct *task, struct file *file
 		goto out;
 	}
 	instance = new_id();
+	__sync_fetch_and_add(&g->loads, 1);
 	count_instance(&g->instance, &g->instance_inode, &g->instance_device, &g->instances, instance, number, device);
 	count_instance(&t->instance, &t->instance_inode, &t->instance_device, &t->instances, instance, number, device);
 	__sync_fetch_and_add(&g->loaded, 1);

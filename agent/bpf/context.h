@@ -53,7 +53,7 @@ static __always_inline void fill_lifecycle(struct mw_header *h, struct task_stru
 		h->evidence = scope->evidence;
 	} else {
 		h->instance = g->instance;
-		if (g->instances > 1 || g->stopping) {
+		if (g->loads > 1 || g->stopping) {
 			l = leader_state(task);
 			if (l && l->instances)
 				h->instance = l->instance;

@@ -165,23 +165,6 @@ out:
 	return 0;
 }
 
-#define OPEN_DOOR(call, pointer_at_exit, pointer_at_entry, flags_at_entry) \
-SEC("tp/syscalls/sys_enter_" #call) \
-int enter_##call(struct trace_event_raw_sys_enter *ctx) \
-{ \
-	entered((const char *)ctx->args[pointer_at_entry], flags_at_entry); \
-	return 0; \
-} \
-SEC("tp/syscalls/sys_exit_" #call) \
-int exit_##call(struct trace_event_raw_sys_exit *ctx) \
-{ \
-	struct task_struct *task = bpf_get_current_task_btf(); \
-	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task); \
-	if (ctx->ret < 0 || !regs) \
-		return 0; \
-	return opened(task, ctx->ret, (const char *)regs->pointer_at_exit); \
-}
-
 static __always_inline u32 how_flags(unsigned long how)
 {
 	u64 flags = 0;
@@ -190,7 +173,38 @@ static __always_inline u32 how_flags(unsigned long how)
 	return flags;
 }
 
-OPEN_DOOR(open, di, 0, ctx->args[1])
-OPEN_DOOR(openat, si, 1, ctx->args[2])
-OPEN_DOOR(openat2, si, 1, how_flags(ctx->args[2]))
-OPEN_DOOR(creat, di, 0, O_WRONLY)
+/* Each of the two programs is attached to the tracepoints of four calls: verified once, and they share what they need to know. */
+#define NR_OPEN 2
+#define NR_CREAT 85
+#define NR_OPENAT2 437
+
+SEC("tracepoint")
+int enter_open(struct trace_event_raw_sys_enter *ctx)
+{
+	switch (ctx->id) {
+	case NR_OPEN:
+		entered((const char *)ctx->args[0], ctx->args[1]);
+		break;
+	case NR_CREAT:
+		entered((const char *)ctx->args[0], O_WRONLY);
+		break;
+	case NR_OPENAT2:
+		entered((const char *)ctx->args[1], how_flags(ctx->args[2]));
+		break;
+	default:
+		entered((const char *)ctx->args[1], ctx->args[2]);
+	}
+	return 0;
+}
+
+SEC("tracepoint")
+int exit_open(struct trace_event_raw_sys_exit *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	bool named_first = ctx->id == NR_OPEN || ctx->id == NR_CREAT;
+
+	if (ctx->ret < 0 || !regs)
+		return 0;
+	return opened(task, ctx->ret, (const char *)(named_first ? regs->di : regs->si));
+}

@@ -198,6 +198,7 @@ static __noinline void artifact_opened(struct mw_scratch *s, struct task_struct 
 		__sync_val_compare_and_swap(&g->phase, from, MW_PHASE_LOAD);
 	__sync_fetch_and_add(&g->live_scopes, 1);
 	__sync_fetch_and_add(&g->open_scopes, 1);
+	__sync_fetch_and_add(&g->loads, 1);
 	count_instance(&g->instance, &g->instance_inode, &g->instance_device, &g->instances, instance, inode, device);
 	l = leader_state(task);
 	if (l)

@@ -80,7 +80,7 @@ struct mw_sockaddr {
 };
 
 /* The other door of connect, where a cgroup program cannot be attached: the address is read from user memory after the call. */
-SEC("tp/syscalls/sys_exit_connect")
+SEC("tracepoint")
 int exit_connect(struct trace_event_raw_sys_exit *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();

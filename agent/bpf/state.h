@@ -81,6 +81,8 @@ struct mw_group {
 	u32 stopping;		/* processes that were told to stop */
 	u32 overflow;
 	u32 listening;		/* adoption: a process of it listens */
+	u32 loads;		/* instances ever begun */
+	u32 pad;
 };
 
 struct mw_scope_slot {
@@ -188,7 +190,7 @@ struct mw_totals {
 	u32 adopted;
 };
 struct mw_totals totals;
-volatile const u32 zero_start = 0;	/* unknown to the verifier, so that loops over it converge */
+volatile u32 zero_start;	/* in .bss, so that the verifier does not know it: loops that start from it converge */
 
 static __always_inline struct mw_group *group_at(u32 slot, u64 id)
 {

@@ -58,6 +58,8 @@ static __noinline struct mw_task *new_group(struct task_struct *task, u32 phase,
 	g->live_scopes = 0;
 	g->stopping = 0;
 	g->overflow = 0;
+	g->listening = 0;
+	g->loads = 0;
 	t = bpf_task_storage_get(&tasks, leader, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!t) {
 		g->id = 0;
@@ -231,12 +233,14 @@ APART u32 extension_of(struct mw_name *name)
 	if (dot < 2)
 		return ~0u;
 	for (u32 i = 0; i < MW_EXTENSION - 1; i++) {
-		char c;
+		s32 c, other;
 
 		if (i + 1 >= dot)
 			break;
 		c = name->text[(length - dot + 1 + i) & (MW_NAME - 1)];
-		key[i] = c >= 'A' && c <= 'Z' ? c + 32 : c;
+		/* negative unless c is a capital; without a branch, or the verifier walks 2^15 paths */
+		other = (c - 'A') | ('Z' - c);
+		key[i] = c + ((~other >> 31 & 1) << 5);
 	}
 	rule = bpf_map_lookup_elem(&extensions, key);
 	return rule ? *rule : ~0u;

@@ -5,7 +5,7 @@ A door is a set of programs that must all load and attach. Programs are in ``age
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Door:
     name: str
     programs: tuple[str, ...]
     loss: str = ""
-    any_of: bool = False
-    """one program is enough: an architecture lacks some of the calls"""
+    tracepoints: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """program to the system-call tracepoints it is attached to; one is enough, as architectures lack some of the calls"""
     on_demand: bool = False
     """attached and detached as needed"""
 
@@ -54,8 +54,8 @@ EFFECTS: tuple[Effect, ...] = (
     Effect("exit", (Door("tp_btf/sched_process_exit", ("on_exit",)),), required=True),
     Effect(
         "file_open",
-        (Door("tracepoint/syscalls/sys_{enter,exit}_{open,openat,openat2,creat}",
-              tuple(f"{side}_{call}" for call in _OPENS for side in ("enter", "exit")), _SYSCALL_LOSS, any_of=True),),
+        (Door("tracepoint/syscalls/sys_{enter,exit}_{open,openat,openat2,creat}", ("enter_open", "exit_open"), _SYSCALL_LOSS,
+              {f"{side}_open": tuple(f"sys_{side}_{call}" for call in _OPENS) for side in ("enter", "exit")}),),
         better="lsm/file_open and fentry/security_file_open are not in this version",
     ),
     Effect(
@@ -63,7 +63,8 @@ EFFECTS: tuple[Effect, ...] = (
         (
             Door("cgroup/connect{4,6}", ("connect4", "connect6"), "whether the connect succeeded; unix sockets; datagrams without a connect"),
             Door("tracepoint/syscalls/sys_exit_connect", ("exit_connect",),
-                 "connects by io_uring; the address can be changed by another thread during the call; unix sockets"),
+                 "connects by io_uring; the address can be changed by another thread during the call; unix sockets",
+                 {"exit_connect": ("sys_exit_connect",)}),
         ),
     ),
     Effect("listen", (Door("tp_btf/inet_sock_set_state", ("on_sock_state",), "unix sockets"),)),

@@ -45,6 +45,7 @@ def _load() -> ctypes.CDLL:
         ("bpf_program__set_autoload", c_int, (pointer, c_bool)),
         ("bpf_program__fd", c_int, (pointer,)),
         ("bpf_program__attach", pointer, (pointer,)),
+        ("bpf_program__attach_tracepoint", pointer, (pointer, c_char_p, c_char_p)),
         ("bpf_program__attach_cgroup", pointer, (pointer, c_int)),
         ("bpf_program__attach_iter", pointer, (pointer, pointer)),
         ("bpf_link__destroy", c_int, (pointer,)),
@@ -167,6 +168,10 @@ class Program:
     def attach(self) -> Link:
         """Attach as its section says. Raises OSError."""
         return self._link(self._library.bpf_program__attach(self._handle))
+
+    def attach_tracepoint(self, category: str, name: str) -> Link:
+        """Attach to one more tracepoint; needs tracefs. Raises OSError."""
+        return self._link(self._library.bpf_program__attach_tracepoint(self._handle, category.encode(), name.encode()))
 
     def attach_cgroup(self, directory: int) -> Link:
         """Attach to a cgroup (v2) given as a descriptor. Raises OSError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -22,6 +23,7 @@ from modelward_agent.sensor.errors import SensorError
 from modelward_agent.sensor.repeats import Repeats
 from modelward_agent.sensor.rings import Drained, RingReader, Rings
 from modelward_agent.sensor.servers import EXTENSION_SIZE, NAME_SIZE, Lists, lists
+from modelward_proto.kinds import EVENT_NAMES
 
 DEFAULT_RING_BYTES: dict[Ring, int] = {
     Ring.CONTROL: 1 << 20,
@@ -119,44 +121,46 @@ class Sensor:
 
     def _attach(self, door: Door, tracefs: str | None) -> str | None:
         """None when the door is open, else why not."""
-        if door.programs[0].startswith(("enter_", "exit_")) and tracefs:
+        if door.tracepoints and tracefs:
             return tracefs
-        opened: list[str] = []
-        failure = ""
-        for name in door.programs:
-            reason = self._refused.get(name) or self._attach_program(name, door)
-            if reason is None:
-                opened.append(name)
-                continue
-            failure = f"{name}: {reason}"
-            if not door.any_of:
-                break
-        if failure and not (door.any_of and opened):
-            for name in opened:
-                if link := self._links.pop(name, None):
-                    link.destroy()
-            return failure
+        links: dict[str, libbpf.Link] = {}
+        try:
+            for name in door.programs:
+                if reason := self._refused.get(name):
+                    return f"{name}: {reason}"
+                if name not in self._kernel.programs:
+                    return f"{name}: not in this kernel object"
+                links |= self._attach_program(self._kernel.programs[name], door)
+        except OSError as e:
+            for link in links.values():
+                link.destroy()
+            return f"{name}: {e.strerror}"
+        self._links |= links
         return None
 
-    def _attach_program(self, name: str, door: Door) -> str | None:
-        program = self._kernel.programs.get(name)
-        if program is None:
-            return "not in this object"
-        try:
-            if program.section.startswith("cgroup/"):
-                root = mounts.cgroup2()
-                if isinstance(root, str):
-                    return root
-                directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    self._links[name] = program.attach_cgroup(directory)
-                finally:
-                    os.close(directory)
-            elif not door.on_demand and not program.section.startswith(("syscall", "iter")):
-                self._links[name] = program.attach()
-        except OSError as e:
-            return os.strerror(e.errno or 0)
-        return None
+    def _attach_program(self, program: libbpf.Program, door: Door) -> dict[str, libbpf.Link]:
+        """Raises OSError."""
+        name = program.name
+        if door.on_demand or program.section.startswith(("syscall", "iter")):
+            return {}
+        if name in door.tracepoints:
+            links: dict[str, libbpf.Link] = {}
+            for tracepoint in door.tracepoints[name]:
+                with contextlib.suppress(FileNotFoundError):
+                    links[f"{name}/{tracepoint}"] = program.attach_tracepoint("syscalls", tracepoint)
+            if not links:
+                raise FileNotFoundError(errno.ENOENT, "no such tracepoint", name)
+            return links
+        if program.section.startswith("cgroup/"):
+            root = mounts.cgroup2()
+            if isinstance(root, str):
+                raise OSError(errno.ENOENT, root, name)
+            directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                return {name: program.attach_cgroup(directory)}
+            finally:
+                os.close(directory)
+        return {name: program.attach()}
 
     def drain(self, max_records: int = 65536) -> Drained:
         """What came since the last drain, at most ``max_records`` per ring of small records. Never blocks."""
@@ -207,8 +211,6 @@ class Sensor:
 
     def counters(self) -> dict[tuple[str, str], int]:
         """(hop, event name) to count since the load, for the hops seen, missed, merged and ring_dropped; zeros are left out."""
-        from modelward_proto.fields import EVENT_NAMES
-
         kinds = records.btf().enum("mw_kind")["MW_KIND_MAX"]
         found: dict[tuple[str, str], int] = {}
         counters = self._kernel.map("counters")
