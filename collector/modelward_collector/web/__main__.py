@@ -1,4 +1,4 @@
-"""``python -m modelward_collector.web``: the web process, started by the supervisor with settings by environment."""
+"""``python -m modelward_collector.web``: the web process. The supervisor starts it."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from modelward_collector.web.queries import BadFilter, listing
+from modelward_collector.web.queries import TIMELINE, BadFilter, instant, listing
 from modelward_collector.web.store import Rows, Store, StoreError
 
 Health = Callable[[], Awaitable[Mapping[str, bool]]]
@@ -45,6 +46,12 @@ def failed(error: StoreError) -> Response:
     return problem(str(error), _STATUS.get(error.kind, 500))
 
 
+def bad(error: BadFilter) -> Response:
+    """The answer to a request with a filter that cannot be right."""
+    sentence = str(error)
+    return problem(f"{sentence[0].upper()}{sentence[1:]}.", 400)
+
+
 def as_json(rows: Rows, **more: Any) -> Response:
     """``{"columns": [...], "rows": [{...}]}``."""
     return Response(
@@ -65,7 +72,7 @@ def list_of(name: str) -> Callable[[Request], Awaitable[Response]]:
             sql, parameters, limit = listing(name, dict(request.query_params))
             rows = await store.select(sql, parameters, max_rows=limit)
         except BadFilter as e:
-            return problem(f"{str(e)[0].upper()}{str(e)[1:]}.", 400)
+            return bad(e)
         except StoreError as e:
             return failed(e)
         return as_json(rows, complete=len(rows.rows) < limit)
@@ -137,6 +144,23 @@ async def overview(request: Request) -> Response:
     except StoreError as e:
         return failed(e)
     return JSONResponse(found, headers={"cache-control": "no-store"})
+
+
+async def timeline(request: Request) -> Response:
+    """``GET /api/v1/timeline?since=&bins=``: detections by severity in equal spans of time."""
+    since, bins = request.query_params.get("since", "24h"), request.query_params.get("bins", "48")
+    try:
+        if not (bins.isascii() and bins.isdigit() and 1 <= int(bins) <= 500):
+            raise BadFilter("bins: a number from 1 to 500 is wanted")
+        start = instant(since)
+        step = max(1, (time.time_ns() - start) // int(bins))
+        store: Store = request.app.state.store
+        rows = await store.select(TIMELINE, {"since": str(start), "step": str(step)})
+    except BadFilter as e:
+        return bad(e)
+    except StoreError as e:
+        return failed(e)
+    return as_json(rows, start_ms=start // 10**6, step_ms=step / 1e6, bins=int(bins))
 
 
 async def health(request: Request) -> Response:

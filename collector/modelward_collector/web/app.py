@@ -59,6 +59,7 @@ def build(settings: CollectorSettings, health: Health) -> Starlette:
             Route("/login", Login(token, secure=settings.http_tls_cert is not None).answer, methods=["POST"]),
             *(Route(f"/api/v1/{name}", api.list_of(name)) for name in LISTINGS),
             Route("/api/v1/overview", api.overview),
+            Route("/api/v1/timeline", api.timeline),
             Route("/api/v1/fields", api.fields),
             Route("/api/v1/rules", api.rules),
             Route("/api/v1/query", api.query, methods=["POST"]),

@@ -126,21 +126,23 @@ class Live:
         Raises:
             StoreError: the store is away.
         """
+        models_sql, parameters, limit = queries.listing("models", {"limit": "30"})
         since = {"since": str(queries.instant("24h"))}
-        sql, parameters, limit = queries.listing("models", {"limit": "50"})
-        hosts_sql, hosts_parameters, hosts_limit = queries.listing("hosts", {})
-        hosts, models, counts = await asyncio.gather(
-            self._store.select(hosts_sql, hosts_parameters, max_rows=hosts_limit),
-            self._store.select(sql, parameters, max_rows=limit),
-            self._store.select(queries.SEVERITY_COUNTS, since),
+        select = self._store.select
+        totals, hosts, model_total, models, counts = await asyncio.gather(
+            select(queries.HOST_TOTALS),
+            select(queries.HOSTS_OF_NOTE),
+            select(queries.MODEL_TOTALS),
+            select(models_sql, parameters, max_rows=limit),
+            select(queries.SEVERITY_COUNTS, since),
         )
         rules, problems = self._rules.now()
         return {
             "now": queries.now(),
+            "totals": {**totals.rows[0], **model_total.rows[0], "rules": len(rules)},
             "hosts": hosts.rows,
             "models": models.rows,
             "severities": {row["severity"]: int(row["n"]) for row in counts.rows},
-            "rules": len(rules),
             "problems": problems,
         }
 

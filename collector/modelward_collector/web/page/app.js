@@ -1,1 +1,128 @@
+// The page: fetches groups, follows the stream, and keeps both on the screen.
 
+import { ApiError, get } from "./api.js";
+import { showEmpty } from "./empty.js";
+import { Filters } from "./filters.js";
+import { showGroups } from "./groups.js";
+import { follow } from "./live.js";
+import { showCoverage, showHosts, showModels, showTotals } from "./side.js";
+import { ago, label, now, plural, setNow } from "./text.js";
+import { showTimeline } from "./timeline.js";
+
+const LIMIT = 200;
+const REFRESH_MS = 20000; // a model's name may be bound after its detection
+
+const byId = (id) => document.getElementById(id);
+const filters = new Filters(() => refresh());
+let rows = [];
+let overview = null;
+let loaded = false;
+let request = null;
+let pending = null;
+
+async function refresh({ fresh = false } = {}) {
+  clearTimeout(pending);
+  pending = null;
+  request?.abort();
+  const mine = (request = new AbortController());
+  try {
+    const parameters = filters.parameters;
+    const [found, timeline] = await Promise.all([
+      get("incidents", { ...parameters, limit: LIMIT }, mine.signal),
+      get("timeline", { since: parameters.since, bins: 60 }, mine.signal),
+    ]);
+    rows = found.rows;
+    showGroups(byId("groups"), rows, { fresh: fresh && loaded });
+    showTimeline(byId("timeline"), timeline);
+    byId("more").hidden = found.complete;
+    byId("more").textContent = `The latest ${LIMIT} groups. Narrow the filters to see older ones.`;
+    loaded = true;
+    notice("");
+    draw();
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    if (!(error instanceof ApiError)) throw error;
+    notice(error.message);
+  }
+}
+
+function soon() {
+  pending ??= setTimeout(() => refresh({ fresh: true }), 150);
+}
+
+function draw() {
+  if (!loaded) return;
+  showEmpty(byId("empty"), { rows, filters, overview });
+  const worst = rows.filter((row) => row.severity === "critical").length;
+  byId("summary").textContent = rows.length
+    ? `${plural(rows.length, "group")} in the ${filters.span}${filters.narrowed ? ", filtered" : ""}` : "";
+  document.title = worst ? `(${worst}) Modelward` : "Modelward";
+}
+
+function notice(text) {
+  const place = byId("notice");
+  place.hidden = !text;
+  if (place.textContent !== text) place.textContent = text;
+}
+
+function showOverview(data) {
+  overview = data;
+  setNow(data.now);
+  showTotals(data);
+  showCoverage(data);
+  showHosts(data.hosts, data.totals, (wanted) => filters.only(wanted));
+  showModels(data.models);
+  filters.setHosts(data.hosts.map((host) => host.host_name));
+  filters.setCounts(data.severities);
+  draw();
+}
+
+function announce(detection) {
+  byId("announce").textContent = `${label(detection.severity)}: ${detection.sentence || detection.rule_title}`;
+}
+
+function setState(name, text) {
+  const place = byId("live");
+  if (place.dataset.state !== name) place.dataset.state = name;
+  if (byId("live-text").textContent !== text) byId("live-text").textContent = text;
+  document.body.classList.toggle("stale", name !== "live");
+}
+
+function tick() {
+  byId("clock").textContent = `${new Date(now()).toISOString().slice(11, 19)} UTC`;
+  for (const time of document.querySelectorAll("time.ago")) {
+    const text = ago(time.getAttribute("datetime"));
+    if (time.textContent !== text) time.textContent = text;
+  }
+}
+
+function keys(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const typing = event.target.matches("input, select, textarea");
+  if (event.key === "Escape") {
+    if (filters.narrowed) filters.clear();
+    event.target.blur?.();
+  } else if (!typing && event.key === "/") {
+    event.preventDefault();
+    byId("q").focus();
+  } else if (!typing && (event.key === "j" || event.key === "k")) {
+    const buttons = [...document.querySelectorAll(".group > .summary")];
+    const at = buttons.indexOf(document.activeElement);
+    buttons[Math.max(0, Math.min(buttons.length - 1, at + (event.key === "j" ? 1 : -1)))]?.focus();
+  }
+}
+
+follow({
+  hello: (data) => { setNow(data.now); if (loaded) refresh({ fresh: true }); },
+  alive: (data) => setNow(data.now),
+  overview: showOverview,
+  detection: (data) => { announce(data); soon(); },
+  missed: () => refresh({ fresh: true }),
+  away: (data) => notice(data.error),
+}, setState);
+document.addEventListener("keydown", keys);
+setInterval(tick, 1000);
+setInterval(() => document.visibilityState === "visible" && refresh(), REFRESH_MS);
+tick();
+get("overview").then(showOverview, (error) => notice(error.message));
+refresh();

@@ -1,0 +1,108 @@
+// What is inside a group: why it is wrong, what to do, and the events that made the rule match.
+
+import { ApiError, get } from "./api.js";
+import { el } from "./dom.js";
+import { clock, mitre, number, utc, what } from "./text.js";
+
+/** Fills the body of a group; texts at once, events when they come. */
+export async function detail(body, row, related) {
+  const serial = (body.serial = (body.serial ?? 0) + 1);
+  const old = body.querySelector(".events");
+  const events = old ?? el("div.events", {}, el("p.muted", {}, "Loading events"));
+  body.replaceChildren(
+    el("div.advice", {},
+      row.reason ? el("section", {}, el("h3", {}, "Why this is wrong"), el("p", {}, row.reason)) : null,
+      row.next_step ? el("section.next", {}, el("h3", {}, "Next step"), el("p", {}, row.next_step)) : null),
+    facts(row),
+    related.length ? el("section", {}, el("h3", {}, "Same story"), el("ul.related", {}, ...related.map(relation))) : "",
+    el("section", {}, el("h3", {}, "What happened"), events));
+  try {
+    const found = await load(row);
+    if (serial === body.serial) events.replaceChildren(...timeline(found));
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    if (serial === body.serial) events.replaceChildren(el("p.muted", {}, error.message));
+  }
+}
+
+function relation({ row, open }) {
+  const button = el("button.link", { type: "button" },
+    el("span.mark", { "aria-hidden": "true" }), el("span.time", {}, clock(row.last)), el("span", {}, row.sentence || row.rule_title));
+  button.dataset.severity = row.severity;
+  button.addEventListener("click", open);
+  return el("li", {}, button);
+}
+
+function facts(row) {
+  const list = el("dl.facts");
+  const add = (name, ...value) => list.append(el("div", {}, el("dt", {}, name), el("dd", {}, ...value)));
+  add("First", utc(row.first));
+  add("Last", utc(row.last));
+  add("Rule", row.rule_name);
+  if (row.workload_id) add("Workload", row.workload_runtime ? `${row.workload_runtime}, ${row.workload_id}` : row.workload_id);
+  if (row.root_id) add("Root process", row.root_id);
+  if (row.model_id) add("Model", row.model_id);
+  if (row.origin_model) add("Load it goes back to", row.origin_instance !== "0" ? `${row.origin_model} (instance ${row.origin_instance})` : row.origin_model);
+  if (row.attack?.length) add("MITRE", ...row.attack.map(technique));
+  return list;
+}
+
+function technique(id) {
+  const address = mitre(id);
+  return address ? el("a.technique", { href: address, target: "_blank", rel: "noopener noreferrer" }, id) : el("span.technique", {}, id);
+}
+
+async function load(row) {
+  const around = { host: row.host_name, since: shifted(row.first, -3600), until: shifted(row.last, 3600) };
+  const detections = (await get("detections", { ids: row.detection_ids.join(","), limit: 50 })).rows;
+  const names = [...new Set(detections.flatMap((detection) => detection.events))].slice(0, 200);
+  const events = names.length ? (await get("events", { ...around, names: names.join(","), limit: 200 })).rows : [];
+  return { detections, events, around };
+}
+
+const shifted = (time, seconds) => new Date(Date.parse(time.replace(/(\.\d{3})\d+/, "$1")) + seconds * 1000).toISOString();
+
+function timeline({ detections, events, around }) {
+  if (!events.length) {
+    // Events may have gone with their time to live, while their detections stay.
+    return detections.length ? [table(detections.reverse().map(asEvent))] : [el("p.muted", {}, "The events of this group are no longer stored.")];
+  }
+  const rows = events.reverse();
+  const nodes = [table(rows)];
+  const process = rows[rows.length - 1].process_entity_id;
+  if (process) nodes.push(everything(process, around, rows));
+  return nodes;
+}
+
+const asEvent = (detection) => ({ ...detection, count: "1", file_access: "read" });
+
+function everything(process, around, rows) {
+  const button = el("button.quiet", { type: "button" }, `Everything that process ${rows[rows.length - 1].process_pid} did`);
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    try {
+      const found = (await get("events", { ...around, process, limit: 200 })).rows.reverse();
+      button.replaceWith(el("h3", {}, button.textContent), table(found));
+    } catch (error) {
+      button.disabled = false;
+      button.textContent = error.message;
+    }
+  });
+  return button;
+}
+
+function table(rows) {
+  const body = el("tbody");
+  for (const row of rows) {
+    body.append(el("tr", {},
+      el("td.time", { title: utc(row.time) }, clock(row.time)),
+      el("td.kind", {}, row.event_name),
+      el("td.pid", {}, String(row.process_pid)),
+      el("td.phase-cell", {}, el("span.phase", { "data-phase": row.lifecycle_phase }, row.lifecycle_phase)),
+      el("td.what", {}, what(row), Number(row.count) > 1 ? el("span.times", {}, ` ${number(row.count)} times`) : null)));
+  }
+  return el("div.scroll", { tabindex: "0", role: "region", "aria-label": "Events" },
+    el("table", {},
+      el("thead", {}, el("tr", {}, ...["Time", "Event", "Pid", "Phase", "What"].map((name) => el("th", { scope: "col" }, name)))),
+      body));
+}

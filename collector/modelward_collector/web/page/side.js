@@ -1,0 +1,134 @@
+// Beside the list: coverage (silent and lossy hosts, broken rules), hosts, recent models, and the totals in the header.
+
+import { get } from "./api.js";
+import { el, reconcile } from "./dom.js";
+import { ago, number, plural, short, utc } from "./text.js";
+
+const byId = (id) => document.getElementById(id);
+
+export function showTotals({ totals }) {
+  const items = [
+    ["Hosts", totals.hosts, Number(totals.silent) ? "bad" : ""],
+    ["Models", totals.models, ""],
+    ["Rules", totals.rules, ""],
+    ["Events", totals.stored, ""],
+  ];
+  reconcile(byId("totals"), items, ([name]) => name,
+    ([name, value]) => el("div", {}, el("dt", {}, name), el("dd", { title: number(value) }, short(value))),
+    (node, [, value]) => {
+      node.lastElementChild.textContent = short(value);
+      node.lastElementChild.title = number(value);
+    });
+}
+
+export function showCoverage(overview) {
+  const { totals, hosts, problems } = overview;
+  const items = [];
+  const silent = hosts.filter((host) => host.silent);
+  if (silent.length) {
+    items.push({
+      key: "silent", kind: "bad",
+      title: silent.length === 1 ? `${silent[0].host_name} is silent` : `${number(totals.silent)} hosts are silent`,
+      text: silent.length === 1
+        ? `No word for ${ago(silent[0].last_seen).replace(" ago", "")}. Its agent or its network is down, or someone stopped it.`
+        : `${some(silent)}. Their agents or their network are down, or someone stopped them.`,
+    });
+  }
+  const lossy = hosts.filter((host) => Number(host.lost) > 0);
+  if (lossy.length) {
+    items.push({
+      key: "lossy", kind: "warn",
+      title: lossy.length === 1 ? `${lossy[0].host_name} lost ${plural(lossy[0].lost, "event")}` : `${number(totals.lossy)} hosts lost events`,
+      text: lossy.length === 1 ? `${share(lossy[0])} of what its hooks saw.` : lossy.slice(0, 5).map((host) => `${host.host_name} ${share(host)}`).join(", "),
+    });
+  }
+  for (const host of hosts) {
+    for (const problem of host.problems) items.push({ key: `problem ${host.host_name} ${problem}`, kind: "warn", title: host.host_name, text: problem });
+  }
+  for (const problem of problems) {
+    const place = problem.line ? `${problem.file}:${problem.line}` : problem.file;
+    items.push({ key: `rule ${place} ${problem.message}`, kind: "bad", title: "A rule file is broken", text: problem.message, place });
+  }
+  if (!items.length && Number(totals.hosts)) {
+    items.push({ key: "good", kind: "good", title: "Complete", text: `${plural(totals.hosts, "host")} ${Number(totals.hosts) === 1 ? "reports" : "report"}, nothing was lost, ${plural(totals.rules, "rule")} in force.` });
+  }
+  if (!items.length) items.push({ key: "none", kind: "idle", title: "No host yet", text: `${plural(totals.rules, "rule")} in force, waiting for the first agent.` });
+  reconcile(byId("attention-body"), items, (item) => item.key, coverageItem, (node, item) => {
+    node.querySelector("strong").textContent = item.title;
+    node.querySelector(".text").textContent = item.text;
+  });
+}
+
+const some = (hosts) => hosts.slice(0, 5).map((host) => host.host_name).join(", ") + (hosts.length > 5 ? ` and ${hosts.length - 5} more` : "");
+
+function share(host) {
+  const percent = (100 * Number(host.lost)) / Math.max(1, Number(host.seen));
+  return percent < 0.01 ? "under 0.01 %" : `${percent.toFixed(percent < 1 ? 2 : 1)} %`;
+}
+
+const coverageItem = (item) => el(`div.note.${item.kind}`, {},
+  el("span.dot", { "aria-hidden": "true" }),
+  el("div", {}, el("strong", {}, item.title), el("p.text", {}, item.text), item.place ? el("p.place", {}, item.place) : null));
+
+export function showHosts(hosts, totals, only) {
+  const list = byId("hosts");
+  reconcile(list, hosts, (host) => host.host_name, (host) => hostItem(host, only), (node, host) => fillHost(node, host));
+  list.parentElement.hidden = !hosts.length;
+  list.parentElement.querySelector("h2").textContent = Number(totals.hosts) > hosts.length ? `Hosts, ${hosts.length} of ${number(totals.hosts)}` : "Hosts";
+}
+
+function hostItem(host, only) {
+  const doors = el("div.doors", {}, el("p.muted", {}, "Loading"));
+  const more = el("details", {}, el("summary", {}), doors);
+  more.addEventListener("toggle", () => more.open && showDoors(doors, host.host_name, only));
+  const node = el("li.host-row", {}, more);
+  fillHost(node, host);
+  return node;
+}
+
+function fillHost(node, host) {
+  const state = host.silent ? "silent" : host.connected ? "connected" : "away";
+  node.querySelector("summary").replaceChildren(
+    el(`span.dot.${state}`, { "aria-hidden": "true" }),
+    el("span.name", {}, host.host_name),
+    el("span.side", { title: `last word ${utc(host.last_seen)}` }, state === "connected" ? plural(host.tracked_processes, "process", "processes") : `${state}, ${ago(host.last_seen)}`));
+}
+
+async function showDoors(place, name, only) {
+  let host;
+  try {
+    host = (await get("hosts", { host: name })).rows[0];
+  } catch (error) {
+    place.replaceChildren(el("p.muted", {}, error.message));
+    return;
+  }
+  if (!host) return;
+  const facts = el("dl.facts", {}, ...[
+    ["Agent", host.agent_version], ["Kernel", host.kernel_release], ["First seen", utc(host.first_seen)],
+    ["Seen", number(host.seen)], ["Stored", number(host.stored)], ["Lost", number(host.lost)],
+  ].map(([key, value]) => el("div", {}, el("dt", {}, key), el("dd", {}, value))));
+  const doors = host.doors.map((door) => el("li", { title: door.reason },
+    el("span.effect", {}, door.effect), el("span.door", {}, door.door),
+    el(`span.proof.${door.proven ? "yes" : "no"}`, {}, door.proven ? "proven" : "not proven"),
+    door.loss ? el("p.muted", {}, `Not seen: ${door.loss}`) : null));
+  const button = el("button.quiet", { type: "button" }, "Only this host");
+  button.addEventListener("click", () => only({ host: name }));
+  place.replaceChildren(facts, el("h3", {}, "How effects are watched"), el("ul.door-list", {}, ...doors), button);
+}
+
+export function showModels(models) {
+  const list = byId("models");
+  reconcile(list, models.slice(0, 12), (model) => `${model.model_id}\n${model.digest}`, (model) => fillModel(el("li.model-row"), model), fillModel);
+  list.parentElement.hidden = !models.length;
+}
+
+function fillModel(node, model) {
+  node.replaceChildren(
+    el("div.first", {}, el("span.name", { title: model.path }, model.model_id || "not identified yet"),
+      model.phase ? el("span.phase", { "data-phase": model.phase }, model.phase) : null),
+    el("div.second", {}, model.format ? el("span.format", {}, model.format) : null,
+      el("span.digest", { title: model.digest ? `sha256 ${model.digest}` : "not hashed yet" }, model.digest ? model.digest.slice(0, 12) : "no digest yet"),
+      el("span.muted", {}, plural(model.hosts, "host")),
+      el("time.ago.muted", { datetime: model.last_loaded, title: `last loaded ${utc(model.last_loaded)}` }, ago(model.last_loaded))));
+  return node;
+}
