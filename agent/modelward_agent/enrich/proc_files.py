@@ -45,7 +45,8 @@ class ProcFiles:
         line = self._read(pid, "cmdline", _ARGUMENTS) or b""
         if self._stat(pid) != before:
             return None
-        return Seen(path.removesuffix(b" (deleted)"), tuple(line.rstrip(b"\0").split(b"\0")), before[1])
+        arguments = tuple(line.rstrip(b"\0").split(b"\0")) if line else ()
+        return Seen(path.removesuffix(b" (deleted)"), arguments, before[1])
 
     def cgroups(self, pid: int, start_ns: int) -> bytes | None:
         """/proc/PID/cgroup."""

@@ -33,7 +33,8 @@ def replay(rows: Rows, runs: Sightings, boot: Attribution) -> tuple[list[Who], d
     fork = exit_ = 0
 
     def executed(row: int) -> str:
-        arguments = rows.raw(row, Segment.ARGV).removesuffix(b"\0").split(b"\0")
+        line = rows.raw(row, Segment.ARGV)
+        arguments = line.removesuffix(b"\0").split(b"\0") if line else []
         return boot.executed(runs.actor(row), rows.raw(row, Segment.PATH), arguments)
 
     for epoch in range(len(execs) + 1):

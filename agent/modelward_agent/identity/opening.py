@@ -85,7 +85,7 @@ class Place:
         except (OSError, ValueError):
             return b""
         try:
-            file = _readable(fd)
+            file = readable(fd)
         except (OSError, ArtifactError):
             return b""
         finally:
@@ -130,8 +130,8 @@ def places(pid: int, start_ns: int, proc: Path = Path("/proc")) -> list[Place]:
     return found
 
 
-def open_artifact(place: Place, path: bytes, device: int, inode: int) -> int:
-    """A descriptor of the artifact, open for reading.
+def find_artifact(place: Place, path: bytes, device: int, inode: int) -> int:
+    """A reference (O_PATH) to the artifact, which :func:`readable` opens.
 
     Args:
         device: the kernel's s_dev (major << 20 | minor).
@@ -150,15 +150,18 @@ def open_artifact(place: Place, path: bytes, device: int, inode: int) -> int:
         same_device = (os.major(about.st_dev) << 20 | os.minor(about.st_dev)) == device
         if about.st_ino != inode or not (same_device or _file_system(reference) in _OWN_DEVICES):
             raise ArtifactChanged("is another file by now")
-        return _readable(reference)
-    except OSError as e:
-        raise ArtifactGone(f"cannot be opened: {e.strerror}") from e
-    finally:
+    except BaseException:
         os.close(reference)
+        raise
+    return reference
 
 
-def _readable(reference: int) -> int:
-    """Open what a reference stands for; it is a regular file, so this neither blocks nor has an effect."""
+def readable(reference: int) -> int:
+    """Open what a reference stands for. It must be a regular file: then this neither blocks nor acts.
+
+    Raises:
+        ArtifactChanged, OSError
+    """
     if not stat.S_ISREG(os.fstat(reference).st_mode):
         raise ArtifactChanged("is no regular file")
     return os.open(f"/proc/self/fd/{reference}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

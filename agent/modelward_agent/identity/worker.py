@@ -1,13 +1,11 @@
 """Identifies one artifact in a process of its own: ``python -m modelward_agent.identity.worker``.
 
 It lives for one file. While it is still privileged it only resolves paths; before it looks into the file it
-gives up its privileges for good, and
-its memory, time and rights to make files are bounded. Whoever started it may kill it at any time: a file on
-a hung file system blocks nobody else.
+gives up its privileges for good, and its memory, time and rights to make files are bounded. Whoever started it
+may kill it at any time: a file on a hung file system blocks nobody else.
 
-A job comes as JSON on standard input; answers go to standard output, one JSON object a line: ``opened``,
-``identity``, ``read`` (progress),
-``digest``, or ``error``.
+A job comes as JSON on standard input; answers go to standard output, one JSON object a line: ``stamp``,
+``identity``, ``read`` (progress), ``digest``, or ``error``.
 """
 
 from __future__ import annotations
@@ -18,14 +16,22 @@ import json
 import os
 import resource
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from modelward_proto.text import escape
 
-from modelward_agent.identity.formats import read_facts
+from modelward_agent.identity.formats import Facts, read_facts
 from modelward_agent.identity.hashing import FileChanged, sha256
-from modelward_agent.identity.opening import ArtifactChanged, ArtifactError, Place, open_artifact, places
+from modelward_agent.identity.opening import (
+    ArtifactChanged,
+    ArtifactError,
+    Place,
+    find_artifact,
+    places,
+    readable,
+)
 from modelward_agent.identity.sources import find_source
 
 _NOBODY = 65534
@@ -39,15 +45,19 @@ def main() -> int:
     os.nice(19)
     path, asked = bytes.fromhex(job["path"]), bytes.fromhex(job["asked"])
     try:
-        fd, place = _open(job, path, asked)
-    except ArtifactError as e:
+        reference, place = _find(job, path, asked)
+        source = find_source(path, asked, place)
+        about = os.fstat(reference)
+        stamp = [about.st_size, about.st_mtime_ns, about.st_ctime_ns]
+        # A file that was read before is not opened again: to another agent on this host that would be a load.
+        known = job["stamp"] == stamp
+        fd = -1 if known else readable(reference)
+    except (ArtifactError, OSError) as e:
         _say(error=str(e))
         return 0
-    source = find_source(path, asked, place)
-    about = os.fstat(fd)
     _confine(about.st_size)
-    _say(opened={"size": about.st_size, "mtime_ns": about.st_mtime_ns, "ctime_ns": about.st_ctime_ns})
-    facts = read_facts(fd, about.st_size, path.rpartition(b"/")[2])
+    _say(stamp=stamp, known=known)
+    facts = Facts(**job["facts"]) if known else read_facts(fd, about.st_size, path.rpartition(b"/")[2])
     own = escape(source.name)
     _say(
         identity={
@@ -56,10 +66,9 @@ def main() -> int:
             "format": facts.format,
             "source": source.kind,
         },
-        problem=facts.problem,
+        facts=asdict(facts),
     )
-    if job["known"] == [about.st_size, about.st_mtime_ns, about.st_ctime_ns]:
-        _say(digest="known")
+    if known:
         return 0
     try:
         digest = sha256(fd, bytes_per_s=job["bytes_per_s"], progress=lambda read: _say(read=read))
@@ -70,15 +79,15 @@ def main() -> int:
     return 0
 
 
-def _open(job: dict[str, Any], path: bytes, asked: bytes) -> tuple[int, Place]:
-    """The artifact below the first root where it is found, and that root."""
+def _find(job: dict[str, Any], path: bytes, asked: bytes) -> tuple[int, Place]:
+    """A reference to the artifact below the first root where it is found, and that root."""
     failed: ArtifactError | None = None
     for place in places(job["pid"], job["start_ns"], Path(job["proc"])):
         for name in (path, asked if asked.startswith(b"/") else b""):
             if not name:
                 continue
             try:
-                return open_artifact(place, name, job["device"], job["inode"]), place
+                return find_artifact(place, name, job["device"], job["inode"]), place
             except ArtifactError as e:
                 # That something else is there now says more than that there is nothing.
                 failed = e if failed is None or isinstance(e, ArtifactChanged) else failed
