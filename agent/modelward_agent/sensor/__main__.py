@@ -7,12 +7,12 @@ import sys
 import time
 
 import numpy as np
+from modelward_proto.kinds import EVENT_NAMES
 
 from modelward_agent.sensor import records
 from modelward_agent.sensor.constants import Flag, Phase, Scope, Segment, Trigger, Via
 from modelward_agent.sensor.errors import SensorError
 from modelward_agent.sensor.sensor import Sensor
-from modelward_proto.kinds import EVENT_NAMES
 
 
 def _line(r: np.void) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from modelward_proto.kinds import EVENT_NAMES
 
 from modelward_agent.sensor import libbpf, mounts, records
 from modelward_agent.sensor.adopt import adopt_descendants, adopt_running, exclude
@@ -23,7 +24,6 @@ from modelward_agent.sensor.errors import SensorError
 from modelward_agent.sensor.repeats import Repeats
 from modelward_agent.sensor.rings import Drained, RingReader, Rings
 from modelward_agent.sensor.servers import EXTENSION_SIZE, NAME_SIZE, Lists, lists
-from modelward_proto.kinds import EVENT_NAMES
 
 DEFAULT_RING_BYTES: dict[Ring, int] = {
     Ring.CONTROL: 1 << 20,
