@@ -138,7 +138,7 @@ class Supervisor:
                 if not child.was_ready and child.crashes >= FIRST_FAILURES:
                     return f"{child.title} ended {child.crashes} times before it was ready; its log says why"
                 _log.error("a process ended; it is started again", extra={
-                    "process": child.title, "status": status, "again_in_s": round(child.pause_s, 1)})
+                    "part": child.title, "status": status, "again_in_s": round(child.pause_s, 1)})
             child.restart_if_due()
         return ""
 
@@ -159,7 +159,7 @@ class Supervisor:
             until = time.monotonic() + STOP_S[name]
             for child in stage:
                 if not child.wait_ended(max(0.1, until - time.monotonic())):
-                    _log.error("a process did not stop in time and was killed", extra={"process": child.title})
+                    _log.error("a process did not stop in time and was killed", extra={"part": child.title})
                     child.kill()
 
     def _watch_signals(self) -> None:
