@@ -36,14 +36,23 @@ int adopt(struct bpf_iter__task *ctx)
 
 	if (!task || task->flags & PF_KTHREAD)
 		return 0;
-	if (bpf_task_storage_get(&tasks, task, 0, 0))
+	wish = wish_for(task->tgid);
+	t = bpf_task_storage_get(&tasks, task, 0, 0);
+	if (wish & MW_WANT_CANARY && task->pid == task->tgid && (!t || !t->group)) {
+		t = new_group(task, MW_PHASE_UNKNOWN, MW_OBSERVED, 0);
+		if (t) {
+			t->excluded = 0;
+			t->adopted = 1;
+		}
+		return 0;
+	}
+	if (t)
 		return 0;
 	if (task->pid != task->tgid) {
 		if (state_of(task))
 			__sync_fetch_and_add(&totals.adopted, 1);
 		return 0;
 	}
-	wish = wish_for(task->tgid);
 	if (wish & MW_WANT_EXCLUDED) {
 		t = take_in(task, NULL);
 		if (t)

@@ -152,6 +152,7 @@ struct {
 
 #define MW_WANT_EXCLUDED	(1u << 0)
 #define MW_WANT_SERVER		(1u << 1)
+#define MW_WANT_CANARY		(1u << 2)	/* tracked even though it descends from the agent */
 
 /* Processes that user space wants adopted or excluded; read by the task iterator alone. */
 struct {

@@ -2,23 +2,116 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from modelward_agent.sensor.constants import Trigger
 from modelward_agent.sensor.doors import DoorReport
+from modelward_proto.kinds import Kind
 
 if TYPE_CHECKING:
     from modelward_agent.sensor.sensor import Sensor
 
+_READING_S = 0.3
+_PATIENCE_S = 10.0
+
+_CHILD = f"""
+import os, signal, socket, sys, time
+sys.stdin.readline()
+artifact = os.open(sys.argv[1], os.O_RDONLY)
+end = time.monotonic() + {_READING_S}
+while time.monotonic() < end:
+    os.read(artifact, 64)
+    time.sleep(0.01)
+os.close(artifact)
+server = socket.socket()
+server.bind(("127.0.0.1", 0))
+server.listen()
+child = os.fork()
+if child == 0:
+    client = socket.create_connection(server.getsockname())
+    client.recv(1)
+    os.execv("/bin/sh", ["sh", "-c", "exit 0"])
+time.sleep(0.3)
+accepted, _ = server.accept()
+accepted.send(b"x")
+signal.signal(signal.SIGTERM, lambda *_: None)
+os.kill(os.getpid(), signal.SIGTERM)
+os.waitpid(child, 0)
+"""
+
 
 def prove(sensor: Sensor) -> list[DoorReport]:
-    return sensor.doors()
+    """The sensor's reports with ``proven`` set where the canary's effect came through.
+
+    Records of other processes that come meanwhile are dropped: this is for ``modelward-agent check``, not for a running agent.
+    """
+    seen = _provoke(sensor)
+    found = {
+        "exec": _any(seen, Kind.PROCESS_EXEC),
+        "fork": _any(seen, Kind.PROCESS_FORK),
+        "exit": _any(seen, Kind.PROCESS_EXIT),
+        "file_open": _any(seen, Kind.FILE_OPEN),
+        "connect": _any(seen, Kind.NET_CONNECT),
+        "listen": _any(seen, Kind.NET_LISTEN),
+        "answer": _any(seen, Kind.LIFECYCLE, Trigger.ANSWER),
+        "stop": _any(seen, Kind.LIFECYCLE, Trigger.SIGNAL),
+        "sweep": _any(seen, Kind.LIFECYCLE, Trigger.QUIET),
+        "adopt": _any(seen, Kind.LIFECYCLE, Trigger.ADOPTED),
+        "artifact_io": _kept_open(seen),
+    }
+    return [replace(report, proven=found[report.effect] and report.door != "none") for report in sensor.doors()]
 
 
-def check_host() -> list[DoorReport]:
-    from modelward_agent.sensor.sensor import Sensor
+def _provoke(sensor: Sensor) -> np.ndarray:
+    with tempfile.TemporaryDirectory(prefix="modelward-canary-") as folder:
+        artifact = Path(folder, "canary.gguf")
+        artifact.write_bytes(bytes(1 << 16))
+        command = [sys.executable, "-I", "-S", "-c", _CHILD, str(artifact)]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        try:
+            assert child.stdin
+            sensor.track(child.pid)
+            child.stdin.write(b"\n")
+            child.stdin.close()
+            return _drain(sensor, child)
+        finally:
+            child.kill()
+            child.wait()
 
-    sensor = Sensor.open()
-    try:
-        return sensor.prove()
-    finally:
-        sensor.close()
+
+def _drain(sensor: Sensor, child: subprocess.Popen[bytes]) -> np.ndarray:
+    parts: list[np.ndarray] = []
+    end = time.monotonic() + _PATIENCE_S
+    ended = False
+    while not ended and time.monotonic() < end:
+        ended = child.poll() is not None
+        time.sleep(0.02)
+        sensor.tick()
+        drained = sensor.drain()
+        sensor.commit(drained.positions)
+        shared = [name for name in drained.small.dtype.names or () if name != "text"]
+        parts += [part[part["root_tgid"] == child.pid][shared] for part in (drained.small, drained.large)]
+    return np.concatenate([part.astype(parts[0].dtype) for part in parts])
+
+
+def _any(seen: np.ndarray, kind: Kind, trigger: Trigger | None = None) -> bool:
+    chosen = seen["kind"] == kind
+    if trigger is not None:
+        chosen &= seen["trigger"] == trigger
+    return bool(chosen.any())
+
+
+def _kept_open(seen: np.ndarray) -> bool:
+    """Did reading keep the load open beyond the 100 ms after which it would have been quiet?"""
+    loads = seen[seen["kind"] == Kind.LIFECYCLE]
+    opened = loads["time_ns"][loads["trigger"] == Trigger.ARTIFACT_OPEN]
+    quiet = loads["time_ns"][loads["trigger"] == Trigger.QUIET]
+    return bool(opened.size and quiet.size and int(quiet[0]) - int(opened[0]) > _READING_S * 1e9)

@@ -21,6 +21,8 @@ from modelward_agent.sensor.canary import prove
 from modelward_agent.sensor.constants import Ring
 from modelward_agent.sensor.doors import EFFECTS, Door, DoorReport, Effect
 from modelward_agent.sensor.errors import SensorError
+from modelward_agent.sensor.host import require_host
+from modelward_agent.sensor.offers import check_host
 from modelward_agent.sensor.repeats import Repeats
 from modelward_agent.sensor.rings import Drained, RingReader, Rings
 from modelward_agent.sensor.servers import EXTENSION_SIZE, NAME_SIZE, Lists, lists
@@ -39,8 +41,13 @@ _RING_MAPS = {
     Ring.EVENTS: "ring_events",
     Ring.EVENTS_LARGE: "ring_events_large",
 }
+_WANT_CANARY = 4
+"""``MW_WANT_CANARY`` of ``agent/bpf/state.h``."""
 _HOPS = ("seen", "missed", "merged", "ring_dropped")
 _QUIET_NS = 100_000_000
+
+
+__all__ = ["DEFAULT_RING_BYTES", "DoorReport", "Drained", "Sensor", "check_host", "load"]
 
 
 class Sensor:
@@ -171,10 +178,10 @@ class Sensor:
         self._rings.commit(positions)
 
     def wait(self, timeout_s: float) -> None:
-        """Sleep until records wait, looking every 5 ms; at most ``timeout_s``."""
+        """Sleep until records wait, looking every 20 ms; at most ``timeout_s``."""
         end = time.monotonic() + timeout_s
         while not self._rings.waiting() and (left := end - time.monotonic()) > 0:
-            time.sleep(min(0.005, left))
+            time.sleep(min(0.02, left))
 
     def tick(self) -> None:
         """Make the transitions that are due because nothing happened (100 ms quiet). Cheap; to be called every 50 ms."""
@@ -230,6 +237,11 @@ class Sensor:
         """How each effect is seen here."""
         return list(self._reports.values())
 
+    def track(self, pid: int) -> None:
+        """Track a process and what it starts, though it is one of the agent's own: for the canary."""
+        self._kernel.map("wanted").update(struct.pack("=I", pid), struct.pack("=I", _WANT_CANARY))
+        adopt_descendants(self._kernel, self._adopted)
+
     def prove(self) -> list[DoorReport]:
         """Provoke each effect in a child process and see which come out; returns the reports with ``proven`` set."""
         return prove(self)
@@ -241,15 +253,6 @@ class Sensor:
         self._links.clear()
         self._rings.close()
         self._kernel.close()
-
-
-def require_host() -> None:
-    """Raises SensorError when nothing can work here: no root, no BTF."""
-    if os.geteuid() != 0:
-        raise SensorError("the agent needs root (CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN) to load programs into the kernel: run it with sudo")
-    if not Path("/sys/kernel/btf/vmlinux").exists():
-        raise SensorError("this kernel carries no BTF (/sys/kernel/btf/vmlinux is missing): "
-                          "it must be built with CONFIG_DEBUG_INFO_BTF=y, as kernels of all current distributions are")
 
 
 def load(ring_bytes: Mapping[Ring, int]) -> tuple[libbpf.Object, dict[str, str]]:

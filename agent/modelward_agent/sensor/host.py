@@ -1,0 +1,20 @@
+"""What must be there for the sensor to work at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from modelward_agent.sensor.errors import SensorError
+
+BTF = Path("/sys/kernel/btf/vmlinux")
+
+
+def require_host() -> None:
+    """Raises SensorError when nothing can work here: no root, no BTF."""
+    if os.geteuid() != 0:
+        raise SensorError("loading programs into the kernel needs root "
+                          "(CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_SYS_ADMIN): run it with sudo")
+    if not BTF.exists():
+        raise SensorError(f"this kernel carries no BTF ({BTF} is missing): it must be built with "
+                          "CONFIG_DEBUG_INFO_BTF=y, as kernels of all current distributions are")
