@@ -97,7 +97,7 @@ def bindings(events: pa.Table) -> pa.Table | None:
     if name not in pc.unique(events.column("event_name").combine_chunks().dictionary).to_pylist():
         return None
     chosen = pc.and_(pc.equal(events.column("event_name").cast(pa.string()), name),
-                     pc.not_equal(events.column("model_instance"), 0))
+                     pc.not_equal(events.column("model_instance"), pa.scalar(0, pa.uint64())))
     found = events.filter(chosen).select(BINDING_COLUMNS)
     return found if found.num_rows else None
 
