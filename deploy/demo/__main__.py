@@ -96,7 +96,7 @@ def _tell(screen: Screen, folder: Path, opened: ExitStack, framework: str, keep:
     _start(screen, stack)
     watch = Watch(stack.console.url, folder)
     opened.callback(watch.close)
-    report = Report()
+    report = Report("demo")
     verdicts = Verdicts(screen, watch, report)
     story = Story(screen, Place(processes, folder), verdicts)
     story.tell(framework)
@@ -117,7 +117,7 @@ def _start(screen: Screen, stack: Stack) -> None:
     with screen.step("agent", "hooks into the kernel") as more:
         stack.start_agent()
         host = stack.host() or {}
-        more.append("(" + ", ".join(str(door[0]) for door in host["doors"]) + ")")
+        more.append("(" + ", ".join(str(door["effect"]) for door in host["doors"]) + ")")
 
 
 def _sum_up(screen: Screen, stack: Stack, verdicts: Verdicts, report: Report, started: float) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from deploy.demo.console import Detection
+
+PYTHON = Path(sys.executable).resolve().name
+SHELL = Path("/bin/sh").resolve().name
+"""How chains name the servers' interpreter and the shell of ``os.system``: by the program file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,4 @@
-"""What the demo measured, as build/reports/demo.json: the form that every measuring command of the project
-writes.
-"""
+"""What a command measured, as build/reports/NAME.json: the form that every measuring command of the project writes."""
 
 from __future__ import annotations
 
@@ -32,17 +30,29 @@ class Row:
 class Report:
     """Rows in the order they were measured."""
 
+    name: str
     rows: list[Row] = field(default_factory=list)
 
-    def add(self, measure: str, value: float | str, unit: str, goal: str, ok: bool) -> None:
-        self.rows.append(Row(measure, value, unit, goal, ok))
+    def add(
+        self,
+        measure: str,
+        value: float | str,
+        unit: str,
+        goal: str,
+        ok: bool,
+        *,
+        peer: str = "",
+        peer_value: float | None = None,
+        ratio: float | None = None,
+    ) -> None:
+        self.rows.append(Row(measure, value, unit, goal, ok, peer, peer_value, ratio))
 
     def write(self) -> Path:
-        """Write build/reports/demo.json and give its path."""
-        path = _ROOT / "build" / "reports" / "demo.json"
+        """Write build/reports/NAME.json and give its path."""
+        path = _ROOT / "build" / "reports" / f"{self.name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {
-            "name": "demo",
+            "name": self.name,
             "commit": _commit(),
             "machine": _machine(),
             "rows": [asdict(row) for row in self.rows],

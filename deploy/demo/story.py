@@ -7,16 +7,13 @@ import sys
 
 from deploy.demo import models
 from deploy.demo.client import Callee
-from deploy.demo.expect import Expected
+from deploy.demo.expect import PYTHON, SHELL, Expected
 from deploy.demo.place import ModelServer, Place
 from deploy.demo.screen import Screen
 from deploy.demo.verdicts import Verdicts
 
 CALLS = 300
 """Requests to each healthy server."""
-
-PYTHON = "python3.11"
-"""What the chains begin with: the interpreter of the model servers."""
 
 
 class Story:
@@ -89,8 +86,8 @@ class Story:
             "poisoned checkpoint",
             server.pid,
             [
-                Expected("shell_in_load", ("load",), (PYTHON, "sh"), server.model),
-                Expected("reverse_shell", ("load",), (PYTHON, "sh", "bash"), server.model),
+                Expected("shell_in_load", ("load",), (PYTHON, SHELL), server.model),
+                Expected("reverse_shell", ("load",), (PYTHON, SHELL, "bash"), server.model),
             ],
         )
         server.stop()
@@ -136,7 +133,7 @@ class Story:
             server.pid,
             [
                 Expected("credential_read", ("serve",), (PYTHON,), server.model),
-                Expected("exec_in_serve", ("serve",), (PYTHON, "sh"), server.model),
+                Expected("exec_in_serve", ("serve",), (PYTHON, SHELL), server.model),
             ],
         )
         server.stop()
@@ -171,7 +168,14 @@ class Story:
             "sleeper",
             server.pid,
             [
-                Expected("shell_in_load", ("serve",), (PYTHON, "sh"), server.model, by_origin=True),
+                Expected("shell_in_load", ("serve",), (PYTHON, SHELL), server.model, by_origin=True),
+                Expected(
+                    "credential_read_in_load",
+                    ("serve",),
+                    (PYTHON, SHELL, "curl"),
+                    server.model,
+                    by_origin=True,
+                ),
             ],
         )
         server.stop()

@@ -28,15 +28,17 @@ class Verdicts:
     def __init__(self, screen: Screen, watch: Watch, report: Report) -> None:
         self._screen, self._watch, self._report = screen, watch, report
         self._chapters: list[_Chapter] = []
+        self._told: set[str] = set()
         self.good = True
 
     def nothing(self, about: str, roots: Sequence[int]) -> None:
         """Nothing may be detected of the workloads that began with these processes."""
         self._watch.settle()
-        found = [detection for pid in roots for detection in self._watch.of(pid)]
+        chapter = _Chapter(about, tuple(roots), ())
+        found = self._of(chapter)
         if not found:
             self._screen.verdict("detected", True, "Nothing.")
-        self._record(_Chapter(about, tuple(roots), ()), met=0, other=found)
+        self._record(chapter, met=0, other=found)
 
     def exactly(self, about: str, root: int, expected: Sequence[Expected]) -> None:
         """These must be detected of the workload that began with process ``root``, and nothing else."""
@@ -49,21 +51,28 @@ class Verdicts:
         self._record(_Chapter(about, (root,), tuple(expected)), met=len(outcome.met), other=outcome.other)
 
     def nothing_else(self) -> None:
-        """At the very end: no chapter's workload has more than it had, and no other workload has anything."""
+        """At the very end: nothing came to a workload after its chapter, nothing to any other."""
         self._watch.settle()
         late: list[Detection] = []
         known: set[int] = set()
         for chapter in self._chapters:
             known.update(chapter.roots)
-            found = [detection for pid in chapter.roots for detection in self._watch.of(pid)]
-            late += compare(chapter.expected, found).other
+            late += compare(chapter.expected, self._of(chapter)).other
         late += [detection for detection in self._watch.all() if detection.root_pid not in known]
-        for detection in late:
+        late = [detection for detection in late if detection.id not in self._told]
+        self._tell_others(late)
+        self.good = self.good and not late
+        self._report.add("detections outside the story", len(late), "count", "0", not late)
+
+    def _of(self, chapter: _Chapter) -> list[Detection]:
+        return [detection for pid in chapter.roots for detection in self._watch.of(pid)]
+
+    def _tell_others(self, others: Sequence[Detection]) -> None:
+        for detection in others:
+            self._told.add(detection.id)
             self._screen.verdict(
                 "unexpected", False, f"{detection.title}: {detection.sentence} [{detection.chain}]"
             )
-        self.good = self.good and not late
-        self._report.add("detections outside the story", len(late), "count", "0", not late)
 
     def _record(self, chapter: _Chapter, met: int, other: Sequence[Detection]) -> None:
         for detection in other:
@@ -83,7 +92,6 @@ class Verdicts:
         phase = detection.phase
         if detection.origin == "load":
             phase += f", by a process that the load of {detection.origin_model} started"
-        where = detection.command or detection.file or f"{detection.address}:{detection.port}"
         self._screen.found(
             detection.title,
             detection.severity,
@@ -91,7 +99,7 @@ class Verdicts:
                 ("phase", phase),
                 ("model", detection.model or detection.origin_model),
                 ("chain", detection.chain),
-                ("what", where),
+                ("what", _what(detection)),
                 ("after", f"{delay:.2f} s from the kernel hook to stored and readable"),
             ],
         )
@@ -102,3 +110,11 @@ class Verdicts:
             f"< {_GOAL_S:.0f}",
             delay < _GOAL_S,
         )
+
+
+def _what(detection: Detection) -> str:
+    if detection.event == "file_open":
+        return detection.file
+    if detection.event == "connect":
+        return f"{detection.address}:{detection.port}"
+    return detection.command

@@ -14,14 +14,12 @@ import pytest
 
 from deploy.demo import models
 from deploy.demo.client import Callee
-from deploy.demo.expect import Expected
+from deploy.demo.expect import PYTHON, SHELL, Expected
 from deploy.demo.place import ModelServer
 from tests.attacks.isolation import ALONE, OUTSIDE, network_of
 from tests.stack import Whole
 
 pytestmark = [pytest.mark.kernel, pytest.mark.attack]
-
-PYTHON = "python3.11"
 
 _KNOCK = f"""
 import socket
@@ -47,8 +45,8 @@ def test_shell_of_a_joblib_load_that_connects_out_is_detected_in_load(whole: Who
     callee.close()
     whole.detects(
         server,
-        Expected("shell_in_load", ("load",), (PYTHON, "sh"), server.model),
-        Expected("reverse_shell", ("load",), (PYTHON, "sh", "bash"), server.model),
+        Expected("shell_in_load", ("load",), (PYTHON, SHELL), server.model),
+        Expected("reverse_shell", ("load",), (PYTHON, SHELL, "bash"), server.model),
     )
 
 
@@ -66,7 +64,11 @@ def test_shell_of_a_pickle_swapped_in_while_another_model_serves_is_detected_in_
     server.client.classify(30)
     assert callee.wait().strip() == "hi"
     callee.close()
-    whole.detects(server, Expected("shell_in_load", ("load",), (PYTHON, "sh"), "siskin"))
+    whole.detects(
+        server,
+        Expected("shell_in_load", ("load",), (PYTHON, SHELL), "siskin"),
+        Expected("reverse_shell", ("load",), (PYTHON, "bash"), "siskin"),
+    )
 
 
 def test_python_child_of_a_load_is_detected(whole: Whole, tmp_path: Path) -> None:
@@ -80,7 +82,7 @@ def test_python_child_of_a_load_is_detected(whole: Whole, tmp_path: Path) -> Non
 def test_credentials_read_by_a_load_are_detected(whole: Whole) -> None:
     code = f"open({str(whole.place.credentials)!r}).read()"
     server = _serve(whole, "wren", models.Call(exec, code))
-    whole.detects(server, Expected("credential_read", ("load",), (PYTHON,), server.model))
+    whole.detects(server, Expected("credential_read_in_load", ("load",), (PYTHON,), server.model))
 
 
 def test_connection_of_the_loading_thread_to_another_host_is_detected(whole: Whole) -> None:
@@ -118,7 +120,7 @@ def test_load_that_fails_after_it_acted_is_detected(whole: Whole) -> None:
     models.write_poisoned(path, models.Call(os.system, "id >/dev/null"), models.Call(int, "no number"))
     server = whole.place.uvicorn("sklearn_app", path)
     assert server.process.wait(60) != 0
-    whole.detects(server, Expected("shell_in_load", ("load", "stop"), (PYTHON, "sh"), server.model))
+    whole.detects(server, Expected("shell_in_load", ("load", "stop"), (PYTHON, SHELL), server.model))
 
 
 def test_quiet_child_of_a_load_that_acts_in_serve_is_tied_to_that_load(whole: Whole) -> None:
@@ -134,4 +136,10 @@ def test_quiet_child_of_a_load_that_acts_in_serve_is_tied_to_that_load(whole: Wh
     assert callee.wait().startswith("PUT ")
     callee.close()
     sign.unlink()
-    whole.detects(server, Expected("shell_in_load", ("serve",), (PYTHON, "sh"), server.model, by_origin=True))
+    whole.detects(
+        server,
+        Expected("shell_in_load", ("serve",), (PYTHON, SHELL), server.model, by_origin=True),
+        Expected(
+            "credential_read_in_load", ("serve",), (PYTHON, SHELL, "curl"), server.model, by_origin=True
+        ),
+    )

@@ -11,14 +11,12 @@ import pytest
 
 from deploy.demo import models
 from deploy.demo.client import Callee
-from deploy.demo.expect import Expected
+from deploy.demo.expect import PYTHON, SHELL, Expected
 from deploy.demo.place import ModelServer
 from tests.attacks.isolation import ALONE, METADATA, network_of
 from tests.stack import Whole
 
 pytestmark = [pytest.mark.kernel, pytest.mark.attack]
-
-PYTHON = "python3.11"
 
 _KNOCK = """
 import socket
@@ -53,7 +51,7 @@ def test_credentials_read_through_the_flaw_are_detected_with_the_model_in_servic
 def test_program_run_through_the_flaw_is_detected_with_the_model_in_service(whole: Whole) -> None:
     server = _serve(whole, "bunting")
     assert server.client.run_through("id -un").strip() == "root"
-    whole.detects(server, Expected("exec_in_serve", ("serve",), (PYTHON, "sh"), server.model))
+    whole.detects(server, Expected("exec_in_serve", ("serve",), (PYTHON, SHELL), server.model))
 
 
 def test_reverse_shell_through_the_flaw_is_detected(whole: Whole) -> None:
@@ -64,8 +62,8 @@ def test_reverse_shell_through_the_flaw_is_detected(whole: Whole) -> None:
     callee.close()
     whole.detects(
         server,
-        Expected("exec_in_serve", ("serve",), (PYTHON, "sh"), server.model),
-        Expected("reverse_shell", ("serve",), (PYTHON, "sh", "bash"), server.model),
+        Expected("exec_in_serve", ("serve",), (PYTHON, SHELL), server.model),
+        Expected("reverse_shell", ("serve",), (PYTHON, SHELL, "bash"), server.model),
     )
 
 

@@ -14,15 +14,13 @@ from pathlib import Path
 import pytest
 
 from deploy.demo import models
-from deploy.demo.expect import Expected
+from deploy.demo.expect import PYTHON, Expected
 from deploy.demo.place import ModelServer
 from tests.stack import Whole
 
 pytestmark = pytest.mark.kernel
 
 BIN = Path(sys.executable).parent
-PYTHON = "python3.11"
-
 
 def _server(whole: Whole, name: str) -> ModelServer:
     path = whole.place.models / f"{name}.joblib"
