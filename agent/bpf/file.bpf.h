@@ -186,7 +186,8 @@ int enter_open(struct trace_event_raw_sys_enter *ctx)
 
 	if (!regs)
 		return 0;
-	switch (ctx->id) {
+	/* kernel/trace/trace_syscalls.c fills an int of the long */
+	switch ((u32)ctx->id) {
 	case NR_OPEN:
 		entered((const char *)regs->di, regs->si);
 		break;
@@ -207,7 +208,7 @@ int exit_open(struct trace_event_raw_sys_exit *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	bool named_first = ctx->id == NR_OPEN || ctx->id == NR_CREAT;
+	bool named_first = (u32)ctx->id == NR_OPEN || (u32)ctx->id == NR_CREAT;
 
 	if (ctx->ret < 0 || !regs)
 		return 0;

@@ -56,13 +56,15 @@ int BPF_PROG(on_newtask, struct task_struct *child, u64 clone_flags)
 	return 0;
 }
 
+#define NANOSECONDS (~(1u << 31))	/* since 6.13 the top bit is I_CTIME_QUERIED */
+
 static __always_inline u64 changed_ns(struct inode *inode)
 {
 	u64 m, c;
 
 	if (bpf_core_field_exists(inode->i_mtime_sec)) {
 		m = BPF_CORE_READ(inode, i_mtime_sec) * 1000000000ULL + BPF_CORE_READ(inode, i_mtime_nsec);
-		c = BPF_CORE_READ(inode, i_ctime_sec) * 1000000000ULL + BPF_CORE_READ(inode, i_ctime_nsec);
+		c = BPF_CORE_READ(inode, i_ctime_sec) * 1000000000ULL + (BPF_CORE_READ(inode, i_ctime_nsec) & NANOSECONDS);
 	} else if (bpf_core_field_exists(((struct inode___before_6_11 *)inode)->__i_ctime)) {
 		struct inode___before_6_11 *old = (void *)inode;
 
