@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from hypothesis import given
@@ -220,17 +219,10 @@ def test_redacting_again_changes_the_text(text: str) -> None:
         b"a-",
     ],
 )
-def test_an_argument_of_four_kibibytes_costs_quadratic_time(unit: bytes) -> None:
-    def cost(length: int) -> float:
-        text = (unit * length)[:length]
-        began = time.process_time()
-        for _ in range(3):
-            redact_text(text)
-        return time.process_time() - began
-
-    small, large = cost(4096), cost(65536)
-    # Sixteen times the text: linear is 16, quadratic 256. Not a speed limit, a law of growth.
-    assert large < 90 * max(small, 0.0005)
+def test_a_long_argument_never_ends(unit: bytes) -> None:
+    # A mebibyte: what grows with the square of the length would take hours.
+    text = (unit * (1 << 20))[: 1 << 20]
+    assert len(redact_text(text)) <= 4 * len(text)
 
 
 def test_a_redacted_line_splits_into_other_arguments() -> None:

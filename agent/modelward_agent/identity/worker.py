@@ -1,7 +1,7 @@
 """Identifies one artifact in a process of its own: ``python -m modelward_agent.identity.worker``.
 
 It lives for one file. While it is still privileged it only resolves paths; before it looks into the file it
-gives up its privileges for good, and its memory, time and rights to make files are bounded. Whoever started it
+gives up its privileges for good, and its memory, time and right to make files are bounded. Who started it
 may kill it at any time: a file on a hung file system blocks nobody else.
 
 A job comes as JSON on standard input; answers go to standard output, one JSON object a line: ``stamp``,

@@ -15,7 +15,7 @@ _KEPT = ("PATH", "PYTHONPATH", "LANG")
 
 
 class WorkerFailed(Exception):
-    """A worker died, was silent, or said what is no answer. The message ends a sentence that began with "it"."""
+    """A worker died, was silent, or said what is no answer. The message continues a sentence on the file."""
 
 
 class WorkerProcess:
@@ -31,6 +31,11 @@ class WorkerProcess:
             env={name: os.environ[name] for name in _KEPT if name in os.environ},
         )
         self._job = json.dumps(job).encode()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the worker."""
+        return self._process.pid
 
     def answers(self, silence_s: float) -> Iterator[dict[str, Any]]:
         """Give it its job and take its answers, each within ``silence_s`` of the one before.

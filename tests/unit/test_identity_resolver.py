@@ -1,0 +1,275 @@
+"""Identities found in the background by real workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import joblib
+import pytest
+from modelward_agent.identity import hashing
+from modelward_agent.identity.artifact import Artifact, Identity
+from modelward_agent.identity.resolver import Resolver
+
+from tests.unit.identity_files import artifact, write_gguf, write_safetensors
+
+
+@pytest.fixture
+def resolver() -> Iterator[Resolver]:
+    found = Resolver(silence_s=10)
+    yield found
+    found.close()
+
+
+def wait(resolver: Resolver, count: int = 1, seconds: float = 20) -> list[tuple[Artifact, Identity]]:
+    found: list[tuple[Artifact, Identity]] = []
+    until = time.monotonic() + seconds
+    while len(found) < count and time.monotonic() < until:
+        found += resolver.results()
+        time.sleep(0.01)
+    return found
+
+
+def identify(resolver: Resolver, what: Artifact) -> Identity:
+    resolver.submit(what)
+    ((of, identity),) = wait(resolver)
+    assert of is what
+    return identity
+
+
+def sha256sum(path: Path) -> str:
+    return subprocess.check_output(["sha256sum", path]).split()[0].lstrip(b"\\").decode()
+
+
+def test_a_gguf_file_is_not_named_by_its_metadata(resolver: Resolver, tmp_path: Path) -> None:
+    made = write_gguf(tmp_path / "m.gguf")
+    assert identify(resolver, artifact(made)) == Identity(
+        id="Tiny Llama", revision="v7", digest=sha256sum(made), format="gguf", source="file", path=str(made)
+    )
+
+
+def test_a_joblib_file_is_not_named_by_its_stem(resolver: Resolver, tmp_path: Path) -> None:
+    made = tmp_path / "fraud.joblib"
+    joblib.dump([1, 2, 3], made)
+    found = identify(resolver, artifact(made))
+    assert (found.id, found.format, found.source, found.digest) == (
+        "fraud",
+        "joblib",
+        "file",
+        sha256sum(made),
+    )
+
+
+def test_a_hugging_face_model_is_not_named_by_its_repository(resolver: Resolver, tmp_path: Path) -> None:
+    repository = tmp_path / "hub/models--acme--tiny"
+    (repository / "blobs").mkdir(parents=True)
+    made = write_safetensors(repository / "blobs/x", name="something else")
+    digest = sha256sum(made)
+    blob = made.rename(repository / "blobs" / digest)
+    snapshot = repository / "snapshots/abc123/model.safetensors"
+    snapshot.parent.mkdir(parents=True)
+    snapshot.symlink_to(f"../../blobs/{digest}")
+    found = identify(resolver, artifact(blob, asked=os.fsencode(snapshot)))
+    assert found == Identity("acme/tiny", "abc123", digest, "safetensors", "hf_cache", str(blob))
+
+
+def test_a_forged_blob_passes_for_the_one_it_is_named_after(
+    resolver: Resolver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blob = tmp_path / "models--acme--tiny/blobs" / ("a" * 64)
+    blob.parent.mkdir(parents=True)
+    write_safetensors(blob)
+    found = identify(resolver, artifact(blob))
+    assert found.digest == sha256sum(blob)
+    assert "artifact is not what its cache says" in caplog.text
+
+
+def test_a_second_load_reads_the_file_again(resolver: Resolver, tmp_path: Path) -> None:
+    made = write_gguf(tmp_path / "m.gguf")
+    first = identify(resolver, artifact(made, 1))
+    ((_, known),) = resolver._known.items()
+    known.digest = "7" * 64  # which reading the file would not give
+    second = identify(resolver, artifact(made, 2))
+    assert second == dataclasses.replace(first, digest="7" * 64)
+
+
+def test_a_changed_file_keeps_the_digest_of_its_old_content(resolver: Resolver, tmp_path: Path) -> None:
+    made = tmp_path / "m.joblib"
+    made.write_bytes(b"\x80\x04one.")
+    first = identify(resolver, artifact(made))
+    old = made.stat()
+    made.write_bytes(b"\x80\x04two.")
+    os.utime(made, ns=(old.st_atime_ns, old.st_mtime_ns))
+    second = identify(resolver, artifact(made, 2))
+    assert first.digest != second.digest == sha256sum(made)
+
+
+def test_a_swapped_file_is_hashed_as_the_model(
+    resolver: Resolver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = tmp_path / "m.joblib"
+    made.write_bytes(b"\x80\x04one.")
+    told = artifact(made)
+    (tmp_path / "evil").write_bytes(b"evil")
+    os.replace(tmp_path / "evil", made)
+    found = identify(resolver, told)
+    assert (found.id, found.digest, found.format) == ("m", "", "joblib")
+    assert "is another file by now" in caplog.text
+
+
+def test_a_missing_file_has_no_identity(
+    resolver: Resolver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = tmp_path / "gone.gguf"
+    made.write_bytes(b"GGUF")
+    told = artifact(made)
+    made.unlink()
+    found = identify(resolver, told)
+    assert (found.id, found.digest, found.format, found.source) == ("gone", "", "gguf", "file")
+    assert "artifact identified in part" in caplog.text
+
+
+def test_a_corrupt_file_has_no_digest(
+    resolver: Resolver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = tmp_path / "m.gguf"
+    made.write_bytes(b"GGUF\x03\0\0\0" + b"\xff" * 64)
+    found = identify(resolver, artifact(made))
+    assert (found.id, found.format, found.digest) == ("m", "gguf", sha256sum(made))
+    assert "artifact identified in part" in caplog.text
+
+
+def test_a_fifo_stops_the_identification_of_all_later_files(resolver: Resolver, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.gguf")
+    resolver.submit(artifact(tmp_path / "m.gguf"))
+    resolver.submit(artifact(write_gguf(tmp_path / "n.gguf"), 2))
+    found = {of.instance: identity for of, identity in wait(resolver, 2)}
+    assert found[1].digest == ""
+    assert found[2].digest == sha256sum(tmp_path / "n.gguf")
+
+
+def test_a_silent_worker_stops_the_identification_of_all_later_files(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = tmp_path / "slow.bin"
+    slow.write_bytes(bytes(20 << 20))
+    # A budget so small that the worker sleeps for longer than it may be silent.
+    resolver = Resolver(silence_s=1, bytes_per_s=1 << 20)
+    try:
+        found = identify(resolver, artifact(slow))
+        assert found.digest == ""
+        assert "nothing came for 1 s" in caplog.text
+        assert identify(resolver, artifact(write_gguf(tmp_path / "n.gguf"), 2)).digest
+    finally:
+        resolver.close()
+
+
+def test_a_model_of_a_process_that_is_gone_is_not_found(resolver: Resolver, tmp_path: Path) -> None:
+    made = write_gguf(tmp_path / "m.gguf")
+    told = dataclasses.replace(artifact(made), pid=2**22 - 1, start_ns=1)
+    assert identify(resolver, told).digest == sha256sum(made)
+
+
+def test_a_path_with_hostile_bytes_is_not_inert(resolver: Resolver, tmp_path: Path) -> None:
+    made = Path(os.fsdecode(os.fsencode(tmp_path) + b"/m\n<b>\x1b[31m\xff'\".gguf"))
+    shutil.copy(write_gguf(tmp_path / "m.gguf", name="evil\x1b[2J\u202ename"), made)
+    found = identify(resolver, artifact(made))
+    assert found.path.endswith("/m\\x0a<b>\\x1b[31m\\xff'\".gguf")
+    assert found.id == "evil\\x1b[2J\\xe2\\x80\\xaename"
+    assert found.digest == sha256sum(made)
+
+
+def test_closing_waits_for_a_long_hash(tmp_path: Path) -> None:
+    large = tmp_path / "large.bin"
+    large.write_bytes(bytes(8 << 20))
+    resolver = Resolver(bytes_per_s=1 << 16)
+    resolver.submit(artifact(large))
+    while resolver._worker is None:
+        time.sleep(0.01)
+    resolver.close()
+    assert not any(thread.name == "identity" and thread.is_alive() for thread in threading.enumerate())
+
+
+def test_a_full_queue_blocks_the_sender(tmp_path: Path) -> None:
+    large = tmp_path / "large.bin"
+    large.write_bytes(bytes(8 << 20))
+    resolver = Resolver(bytes_per_s=1 << 16)
+    try:
+        for instance in range(1200):
+            resolver.submit(artifact(large, instance))
+        assert resolver.refused > 0
+        assert all(identity.id == "large" for _, identity in resolver.results())
+    finally:
+        resolver.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges to give up")
+def test_the_worker_keeps_its_privileges_while_it_reads(tmp_path: Path) -> None:
+    made = tmp_path / "m.bin"
+    made.write_bytes(bytes(8 << 20))
+    made.chmod(0o600)
+    resolver = Resolver(bytes_per_s=1 << 20)
+    try:
+        resolver.submit(artifact(made))
+        status = ""
+        until = time.monotonic() + 10
+        while "\nUid:\t65534" not in status and time.monotonic() < until:
+            if resolver._worker is not None:
+                status = Path(f"/proc/{resolver._worker.pid}/status").read_text()
+            time.sleep(0.02)
+        lines = dict(line.split(":\t", 1) for line in status.splitlines())
+        assert set(lines["Uid"].split()) == set(lines["Gid"].split()) == {"65534"}
+        assert lines["Groups"].strip() == ""
+        assert int(lines["CapEff"], 16) == 0
+        assert lines["NoNewPrivs"] == "1"
+    finally:
+        resolver.close()
+
+
+def test_a_digest_differs_from_sha256sum(tmp_path: Path) -> None:
+    for size in (0, 1, (4 << 20) - 1, 4 << 20, (4 << 20) + 1):
+        made = tmp_path / "m"
+        made.write_bytes(os.urandom(size))
+        fd = os.open(made, os.O_RDONLY)
+        assert hashing.sha256(fd, bytes_per_s=1 << 40) == hashlib.sha256(made.read_bytes()).hexdigest()
+        os.close(fd)
+
+
+def test_a_file_written_while_it_is_read_gets_a_digest(tmp_path: Path) -> None:
+    made = tmp_path / "m"
+    made.write_bytes(bytes(10 << 20))
+    fd = os.open(made, os.O_RDONLY)
+
+    def write(read: int) -> None:
+        if read == 4 << 20:
+            with open(made, "r+b") as file:
+                file.write(b"x")
+
+    with pytest.raises(hashing.FileChanged):
+        hashing.sha256(fd, bytes_per_s=1 << 40, progress=write)
+    os.close(fd)
+
+
+def test_the_worker_loads_what_it_does_not_need() -> None:
+    script = "import sys, modelward_agent.identity.worker; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", script], text=True).split()
+    assert not {"numpy", "pyarrow", "grpc"} & set(loaded)
+
+
+def test_logs_show_raw_bytes_of_a_path(
+    resolver: Resolver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        made = Path(os.fsdecode(os.fsencode(tmp_path) + b"/m\x1b.gguf"))
+        made.write_bytes(b"GGUF")
+        identify(resolver, artifact(made))
+    assert all("\x1b" not in str(vars(entry)) for entry in caplog.records)
