@@ -78,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(settings: AgentSettings) -> int:
     """Watch until SIGTERM or SIGINT."""
+    # Before numpy comes: its linear algebra, which nobody uses here, would start a thread per core.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from modelward_agent.drainer import Drainer
     from modelward_agent.notify import notify
     from modelward_agent.sensor import records

@@ -1,233 +1,26 @@
-"""The sending process: spool to stream. Its crash loses nothing; the drainer starts it again, and it reads the folder anew.
-
-Run as ``python -m modelward_agent.sender FD``, where FD is the line to the drainer.
-"""
+"""Entry of the sending process: ``python -m modelward_agent.sender FD``, where FD is the line to the drainer."""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
-import logging
-import os
 import signal
 import socket
 import sys
-import time
-from pathlib import Path
+from importlib.abc import MetaPathFinder
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-from modelward_proto import __version__
-from modelward_proto.fields import SCHEMA_VERSION, WIRE_SCHEMA
 from modelward_proto.logs import configure
-from modelward_proto.v1 import stream_pb2 as pb
 
-from modelward_agent.control import MAX_MESSAGE, Channel, ChannelClosed
-from modelward_agent.enrich.enricher import Enricher
-from modelward_agent.identity.resolver import Resolver, identity_record
-from modelward_agent.sensor.records import LARGE, SMALL
-from modelward_agent.settings import AgentSettings
-from modelward_agent.spool.batch import CorruptBatch, Layout, SpooledBatch
-from modelward_agent.spool.folder import Folder
-from modelward_agent.spool.ranges import Range
-from modelward_agent.spool.reader import SpoolReader
-from modelward_agent.transport.connection import Outgoing
-from modelward_agent.transport.reconnect import Reconnect
-from modelward_agent.transport.target import Target
-
-log = logging.getLogger(__name__)
-
-STOP_S = 2.5
-RESULTS_EVERY_S = 0.2
-MAX_BACKLOG = 4096
-_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
+from modelward_agent.control import MAX_MESSAGE, Channel
 
 
-class Sender:
-    """Source of a stream's batches, and the drainer's correspondent."""
+class WithoutPandas(MetaPathFinder):
+    """pyarrow loads pandas, 31 MB, wherever it finds it: where a collector is installed beside the agent."""
 
-    def __init__(
-        self, channel: Channel, begin: dict[str, Any], layout: Layout, enricher: Enricher, resolver: Resolver
-    ) -> None:
-        self._channel = channel
-        self._begin = begin
-        settings = AgentSettings(**begin["settings"])
-        self._limit_bytes = settings.spool_max_bytes
-        self._host_name = settings.host_name or socket.gethostname()
-        self._epoch = bytes.fromhex(begin["epoch"])
-        folder = Folder(Path(begin["spool"]), self._epoch)
-        self._lock = _lock(folder.path / "sender.lock")
-        self._reader = SpoolReader(folder, layout)
-        self._enricher = enricher
-        self._resolver = resolver
-        self._status: dict[str, Any] = begin["status"]
-        self._doors_sent: list[dict[str, Any]] = []
-        self._kinds: dict[int, dict[str, int]] = {}
-        target = Target.parse(settings.collector, settings.tls_ca, settings.tls_cert, settings.tls_key)
-        self._stream = Reconnect(target, self, self._epoch, self._down)
-        self._stopping = asyncio.Event()
-
-    async def run(self) -> None:
-        """Until the drainer says stop or is gone."""
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._channel.socket.fileno(), self._listen)
-        streaming = asyncio.create_task(self._stream.run())
-        naming = asyncio.create_task(self._name_models())
-        try:
-            stopped = asyncio.create_task(self._stopping.wait())
-            done, _ = await asyncio.wait({streaming, naming, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-            self._stream.stop()
-            await asyncio.wait({streaming}, timeout=STOP_S)
-        finally:
-            loop.remove_reader(self._channel.socket.fileno())
-            streaming.cancel()
-            naming.cancel()
-            await asyncio.gather(streaming, naming, return_exceptions=True)
-            self._channel.flush()
-            self._resolver.close()
-
-    # What a stream asks and reports (transport.connection.Source).
-
-    def hello(self) -> pb.Hello:
-        self._doors_sent = self._status["doors"]
-        return pb.Hello(
-            agent_id=bytes.fromhex(self._begin["agent_id"]), epoch=self._epoch, schema_version=SCHEMA_VERSION,
-            agent_version=__version__, host_name=self._host_name, boot_id=self._begin["boot_id"],
-            kernel_release=os.uname().release, first_unacked=self._reader.first_unacked(),
-            last_spooled=max(self._reader.last_number, self._status["last_number"]),
-            doors=[pb.Door(**door) for door in self._doors_sent],
-        )
-
-    def heartbeat(self) -> pb.Heartbeat:
-        status = self._status
-        doors = status["doors"] if status["doors"] != self._doors_sent else []
-        self._doors_sent = status["doors"]
-        return pb.Heartbeat(
-            time_ns=time.time_ns(), uptime_ns=status["uptime_ns"],
-            ledger=[pb.Count(hop=hop, kind=kind, count=count) for hop, kind, count in status["ledger"]],
-            doors=[pb.Door(**door) for door in doors],
-            spool_bytes=status["spool_bytes"], spool_limit_bytes=self._limit_bytes,
-            tracked_processes=self._enricher.processes, oldest_unacked_age_ns=self._reader.oldest_age_ns(),
-            problems=status["problems"],
-        )
-
-    def opened(self, welcome: pb.Welcome, held: list[Range]) -> None:
-        for number in self._reader.held(held):
-            self._channel.tell("stored", number, self._reader.kinds(number))
-            self._reader.settle(number)
-        log.info("stream to the collector is up", extra={
-            "collector_version": welcome.collector_version, "filed_as": welcome.host_name,
-            "waiting": self._reader.waiting(), "credit": welcome.credit_bytes})
-        self._channel.tell("stream", True, "")
-
-    def next(self) -> Outgoing | None:
-        while self._channel.backlog < MAX_BACKLOG and (number := self._reader.next()) is not None:
-            try:
-                batch = self._reader.claim(number)
-                if batch is None:
-                    continue
-                self._channel.tell("reading", number)
-                return Outgoing(number, self._message(batch))
-            except CorruptBatch as e:
-                self._set_aside(number, e.kinds, str(e))
-            except Exception as e:
-                # One batch that nobody foresaw must not hold back all that come after it.
-                log.exception("a batch cannot be prepared", extra={"batch": number})
-                self._set_aside(number, batch.kinds if batch else {}, f"cannot be prepared: {type(e).__name__}: {e}")
-        return None
-
-    def sending(self, batch: Outgoing) -> None:
-        self._channel.tell("sent", batch.number, self._kinds[batch.number])
-
-    def stored(self, number: int) -> None:
-        self._channel.tell("stored", number, self._kinds.pop(number))
-        self._reader.settle(number)
-
-    def quarantined(self, number: int, reason: str) -> None:
-        self._channel.tell("quarantined", number, self._kinds.pop(number), reason)
-        self._reader.settle(number)
-
-    def unsent(self, numbers: list[int]) -> None:
-        for number in numbers:
-            self._kinds.pop(number, None)
-        self._reader.again(numbers)
-
-    def _message(self, batch: SpooledBatch) -> pb.Batch:
-        rows = self._enricher.enrich(batch)
-        for artifact in self._enricher.wanted():
-            self._resolver.submit(artifact)
-        self._kinds[batch.number] = dict(batch.kinds)
-        kinds = count_rows(rows)
-        return pb.Batch(
-            number=batch.number, epoch=batch.epoch, schema_version=SCHEMA_VERSION,
-            batch_time_ns=batch.batch_time_ns, checksum=batch.checksum, rows=rows.num_rows,
-            events=sum(kinds.values()), kinds=kinds, arrow=to_ipc(rows),
-            lane=pb.LANE_BACKFILL if batch.late else pb.LANE_LIVE,
-        )
-
-    def _set_aside(self, number: int, kinds: Any, reason: str) -> None:
-        self._channel.tell("corrupt", number, dict(kinds), reason)
-        self._reader.settle(number)
-
-    def _down(self, reason: str) -> None:
-        self._channel.tell("stream", False, reason)
-
-    def _listen(self) -> None:
-        try:
-            messages = self._channel.receive()
-        except ChannelClosed:
-            log.warning("the drainer is gone")
-            asyncio.get_running_loop().remove_reader(self._channel.socket.fileno())
-            self._stopping.set()
-            return
-        for message in messages:
-            if isinstance(message, bytes):
-                continue
-            what, *rest = message
-            if what == "spooled":
-                self._reader.note(rest[0])
-            elif what == "status":
-                self._status = rest[0]
-                if self._status["last_number"] > self._reader.last_number:
-                    self._reader.scan()
-            elif what == "stop":
-                self._stopping.set()
-        self._stream.wake()
-
-    async def _name_models(self) -> None:
-        """Hand identities that were found to the drainer, as records of a later batch."""
-        while True:
-            for artifact, identity in self._resolver.results():
-                self._enricher.bind(artifact.instance, identity)
-                self._channel.record(identity_record(artifact.instance, artifact, identity))
-            self._channel.flush()
-            await asyncio.sleep(RESULTS_EVERY_S)
-
-
-def count_rows(rows: pa.RecordBatch) -> dict[str, int]:
-    """Events by event name: the sum of ``count``."""
-    names = rows.column("event_name")
-    sums = np.bincount(names.indices.to_numpy(), weights=rows.column("count").to_numpy(), minlength=0)
-    return {name: int(n) for name, n in zip(names.dictionary.to_pylist(), sums, strict=False) if n}
-
-
-def to_ipc(rows: pa.RecordBatch) -> bytes:
-    """An Arrow IPC stream of one record batch, buffers compressed."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, WIRE_SCHEMA, options=_COMPRESSED) as writer:
-        writer.write_batch(rows)
-    return bytes(sink.getvalue())
-
-
-def _lock(path: Path) -> int:
-    """One sender for a spool: one whose drainer was killed may still be ending. Released when the process ends."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return descriptor
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("the agent has no use for pandas", name=fullname)
 
 
 def main() -> int:
@@ -240,12 +33,11 @@ def main() -> int:
     if what != "begin":
         raise SystemExit("the drainer did not begin with its settings")
     configure(begin["settings"]["log_level"], begin["settings"]["log_format"])
-    asyncio.run(_serve(Channel(end), begin))
+    sys.meta_path.insert(0, WithoutPandas())
+    from modelward_agent.sending import serve
+
+    asyncio.run(serve(Channel(end), begin))
     return 0
-
-
-async def _serve(channel: Channel, begin: dict[str, Any]) -> None:
-    await Sender(channel, begin, Layout(SMALL, LARGE), Enricher(boot_id=begin["boot_id"]), Resolver()).run()
 
 
 if __name__ == "__main__":

@@ -27,6 +27,10 @@ MAX_READING_S = 60.0
 """Taking one batch apart takes milliseconds."""
 
 
+# One arena and the system's allocator give back what a burst took; threads of libraries would only wait.
+_SMALL_MEMORY = {"MALLOC_ARENA_MAX": "1", "ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "1"}
+
+
 class StateError(Exception):
     """The state folder cannot be used; the message says why."""
 
@@ -132,7 +136,7 @@ class SenderProcess:
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", *self._command, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env={**os.environ, **_SMALL_MEMORY},
             )
         except OSError as e:
             self.problem = f"the sender cannot be started: {e.strerror}"
