@@ -10,7 +10,7 @@ BPF_SOURCES := $(wildcard agent/bpf/*.c agent/bpf/*.h)
 BPF_OBJECTS := $(patsubst agent/bpf/%.bpf.c,agent/modelward_agent/bpf/%.bpf.o,$(wildcard agent/bpf/*.bpf.c))
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test bpf proto proto-check lint unit kernel attacks benign e2e browser wheel install install-dev clean system-build system-test
+.PHONY: help demo test bench bpf proto proto-check lint unit kernel attacks benign e2e browser wheel install install-dev clean system-build system-test
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -57,6 +57,9 @@ proto-check: install-dev  ## is the generated code what the .proto files make
 lint: install-dev  ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: install-dev  ## what the hot paths cost, beside peers (needs root and a quiet machine)
+	$(BIN)/python -m tests.bench
 
 wheel: install-dev  ## the wheel, kernel objects inside
 	$(BIN)/python -m build --wheel --outdir build/wheels
