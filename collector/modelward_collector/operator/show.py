@@ -84,7 +84,7 @@ def short_time(text: str) -> str:
 def severity(row: dict[str, Any]) -> Text:
     """The severity, coloured."""
     value = safe(row.get("severity", ""))
-    return Text(f" {value} " if value == "critical" else value, SEVERITY_STYLES.get(value, ""))
+    return Text(value, SEVERITY_STYLES.get(value, ""))
 
 
 def phase(key: str) -> Cell:

@@ -49,7 +49,9 @@ def failed(error: StoreError) -> Response:
 def bad(error: BadFilter) -> Response:
     """The answer to a request with a filter that cannot be right."""
     sentence = str(error)
-    return problem(f"{sentence[0].upper()}{sentence[1:]}.", 400)
+    # The name of a filter stays as it is written.
+    first = sentence[0] if ":" in sentence.partition(" ")[0] else sentence[0].upper()
+    return problem(f"{first}{sentence[1:]}.", 400)
 
 
 def as_json(rows: Rows, **more: Any) -> Response:
@@ -103,13 +105,14 @@ async def query(request: Request) -> Response:
             data = await store.ask(sql, form=form)
             return Response(data, media_type=_CONTENT.get(form, _TEXT), headers={"cache-control": "no-store"})
         data = await store.ask(sql)
-        document = json.loads(data or b'{"meta":[],"data":[]}')
     except StoreError as e:
         return failed(e)
-    except ValueError:
+    try:
+        document = json.loads(data or b'{"meta":[],"data":[]}')
+        rows = Rows([column["name"] for column in document["meta"]], document["data"])
+    except (ValueError, KeyError, TypeError):
         # The query had a FORMAT clause of its own, which wins: hand out what it made.
         return Response(data, media_type=_TEXT, headers={"cache-control": "no-store"})
-    rows = Rows([column["name"] for column in document["meta"]], document["data"])
     return as_json(rows, complete=len(rows.rows) < MAX_QUERY_ROWS)
 
 

@@ -40,7 +40,7 @@ def build(settings: CollectorSettings, health: Health) -> Starlette:
     """The application for these settings. ``health`` tells which other parts of the collector are alive."""
     store = Store(settings.folder.store_target)
     rules = RulesStatus(settings.rules)
-    live = Live(store, rules)
+    live = Live(store, rules, settings.listen)
     token = settings.http_token_file.read_text(encoding="utf-8").strip() if settings.http_token_file else None
 
     @contextlib.asynccontextmanager

@@ -86,9 +86,11 @@ class _New:
 class Live:
     """The poller and its readers. Asks nothing while nobody reads."""
 
-    def __init__(self, store: Store, rules: RulesStatus) -> None:
+    def __init__(self, store: Store, rules: RulesStatus, agents: str) -> None:
+        """``agents``: the address that agents are given."""
         self._store = store
         self._rules = rules
+        self._agents = agents
         self._readers: set[Reader] = set()
         self._woken = asyncio.Event()
         self._away = False
@@ -139,6 +141,7 @@ class Live:
         rules, problems = self._rules.now()
         return {
             "now": queries.now(),
+            "agents": self._agents,
             "totals": {**totals.rows[0], **model_total.rows[0], "rules": len(rules)},
             "hosts": hosts.rows,
             "models": models.rows,

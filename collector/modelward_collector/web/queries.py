@@ -302,13 +302,13 @@ SELECT severity, count() AS n FROM incidents
 WHERE last >= fromUnixTimestamp64Nano({since:Int64}, 'UTC') GROUP BY severity"""
 
 TIMELINE = """
-SELECT toInt64(intDiv(toUnixTimestamp64Nano(time) - {since:Int64}, {step:Int64})) AS bin, severity, count() AS n
+SELECT intDiv(toUnixTimestamp64Nano(time) - {since:Int64}, {step:Int64}) AS bin, severity, count() AS n
 FROM detections WHERE time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')
 GROUP BY bin, severity ORDER BY bin"""
 
 HOST_TOTALS = """
-SELECT count() AS hosts, countIf(h.connected) AS connected, countIf(h.silent) AS silent, countIf(h.lost > 0) AS lossy,
-sum(h.seen) AS seen, sum(h.stored) AS stored, sum(h.lost) AS lost FROM hosts AS h"""
+SELECT count() AS hosts, countIf(h.connected) AS connected, countIf(h.silent) AS silent,
+countIf(h.lost > 0) AS lossy, sum(h.seen) AS seen, sum(h.stored) AS stored, sum(h.lost) AS lost FROM hosts AS h"""
 
 HOSTS_OF_NOTE = """
 SELECT host_name, agent_version, kernel_release, first_seen, last_seen, connected, silent, seen, stored, lost,

@@ -10,7 +10,7 @@ export function showEmpty(place, { rows, filters, overview }) {
   place.hidden = !kind;
   if (place.dataset.kind !== kind) {
     place.dataset.kind = kind;
-    place.replaceChildren(...(kind ? MAKE[kind](filters) : []));
+    place.replaceChildren(...(kind ? MAKE[kind](filters, overview) : []));
   }
   if (kind === "quiet") place.querySelector(".lead").textContent = quietLead(overview, filters);
 }
@@ -29,9 +29,10 @@ const MAKE = {
     fillRules(list);
     return [el("div.empty", {}, el("h2", {}, "Nothing wrong"), el("p.lead", {}), el("h3", {}, "What is being watched for"), list)];
   },
-  new: () => {
-    const host = location.hostname;
-    const command = `modelward-agent run --collector ${host}:4460 --state /var/lib/modelward-agent`;
+  new: (filters, overview) => {
+    // A collector that listens on every address does not know by which one agents reach it.
+    const address = overview.agents.replace(/^(0\.0\.0\.0|\[::\])(?=:)/, location.hostname);
+    const command = `modelward-agent run --collector ${address} --state /var/lib/modelward-agent`;
     return [el("div.empty.start", {},
       el("h2", {}, "Start the first agent"),
       el("p", {}, "Modelward watches what model servers do to their host, by model and lifecycle phase. It sees nothing until an agent runs beside one."),
