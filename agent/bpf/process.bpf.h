@@ -237,6 +237,8 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	l = leader_state(task);
 	if (l && __sync_lock_test_and_set(&l->stopping, 0))
 		__sync_fetch_and_add(&g->stopping, -1);
+	else if (l && task->tgid == g->root_tgid)
+		tell_of_process(task, t, g->phase, MW_PHASE_STOP, MW_BY_EXIT);
 	s = claim();
 	if (!s) {
 		count(MW_HOP_MISSED, MW_PROCESS_EXIT);
