@@ -27,9 +27,7 @@ def rows(enricher: Enricher, *made: Any) -> list[dict[str, Any]]:
     return enricher.enrich(batch(*made)).to_pylist()
 
 
-def fork(
-    parent: tuple[int, int], child: tuple[int, int], at: int, grandparent: tuple[int, int] = (1, 1)
-) -> Any:
+def fork(parent: tuple[int, int], child: tuple[int, int], at: int, grandparent: tuple[int, int] = (1, 1)) -> Any:
     return record(
         Kind.PROCESS_FORK,
         key=parent,
@@ -122,9 +120,7 @@ def test_a_batch_enriched_again_shows_later_programs(enricher: Enricher) -> None
     told = rows(enricher, *first)
     rows(enricher, execd(b"/bin/sh", b"sh", at=300_000_000_000))
     again = rows(enricher, *first)
-    assert [row["process_executable_path"] for row in again] == [
-        row["process_executable_path"] for row in told
-    ]
+    assert [row["process_executable_path"] for row in again] == [row["process_executable_path"] for row in told]
 
 
 def test_the_record_of_a_groups_start_lacks_the_program_that_made_it_one(enricher: Enricher) -> None:
@@ -149,9 +145,7 @@ def test_a_process_from_outside_the_group_counts_as_child(enricher: Enricher) ->
 
 
 def test_a_program_that_only_reads_an_artifact_counts_as_server(enricher: Enricher) -> None:
-    assert (
-        rows(enricher, execd(b"/usr/bin/sha256sum", b"sha256sum", b"m.gguf"))[0]["process_entry"] == "reader"
-    )
+    assert rows(enricher, execd(b"/usr/bin/sha256sum", b"sha256sum", b"m.gguf"))[0]["process_entry"] == "reader"
 
 
 def test_a_workload_calls_its_own_program_a_reader(enricher: Enricher) -> None:
@@ -203,9 +197,7 @@ def test_many_execs_in_one_batch_show_each_others_program(enricher: Enricher) ->
     for number in range(50):
         at = 200_000_000_000 + number * 10
         made += [execd(b"/bin/p%d" % number, b"p", at=at), record(Kind.FILE_OPEN, b"/x", at=at + 5)]
-    assert [row["process_executable_path"] for row in rows(enricher, *made)] == [
-        f"/bin/p{i}" for i in range(50) for _ in (0, 1)
-    ]
+    assert [row["process_executable_path"] for row in rows(enricher, *made)] == [f"/bin/p{i}" for i in range(50) for _ in (0, 1)]
 
 
 def test_the_table_grows_without_bound_or_does_not_count_evictions() -> None:
@@ -241,6 +233,13 @@ def test_records_of_an_earlier_boot_name_processes_of_this_one(enricher: Enriche
     assert row["process_entity_id"].startswith("99999999-1000-")
 
 
+def test_exited_and_foreign_processes_count_as_alive(enricher: Enricher) -> None:
+    rows(enricher, server(), fork(ROOT, SHELL, SHELL[1]), fork(ROOT, CURL, CURL[1]))
+    assert enricher.processes == 3
+    rows(enricher, record(Kind.PROCESS_EXIT, key=SHELL, parent=ROOT, at=300_000_000_000))
+    assert enricher.processes == 2
+
+
 def test_a_record_without_a_process_gets_one(enricher: Enricher) -> None:
     (row,) = rows(enricher, record(Kind.HOST_CANARY, key=NO_KEY, parent=NO_KEY, root=NO_KEY, group=0))
     assert (row["process_entity_id"], row["process_chain"], row["workload_id"]) == ("", "", "")
@@ -250,9 +249,7 @@ def test_a_thousand_processes_in_a_batch_are_mixed_up(enricher: Enricher) -> Non
     keys = [(2000 + i, 500 + i) for i in range(1000)]
     forks = [fork(ROOT, key, 300 + i) for i, key in enumerate(keys)]
     execs = [execd(b"/bin/p%d" % i, b"p", key=key, parent=ROOT, at=10_000 + i) for i, key in enumerate(keys)]
-    opens = [
-        record(Kind.FILE_OPEN, b"/f%d" % i, key=key, parent=ROOT, at=20_000 + i) for i, key in enumerate(keys)
-    ]
+    opens = [record(Kind.FILE_OPEN, b"/f%d" % i, key=key, parent=ROOT, at=20_000 + i) for i, key in enumerate(keys)]
     order = np.random.default_rng(3).permutation(1000)
     found = rows(enricher, server(), *forks, *execs, *[opens[i] for i in order])[-1000:]
     opened = [row for row in found if row["event_name"] == "file_open"]

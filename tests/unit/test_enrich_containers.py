@@ -87,9 +87,7 @@ def test_a_containers_processes_are_not_one_workload(tmp_path: Path) -> None:
         (folder / "stat").write_bytes(stat)
         (folder / "cgroup").write_text(f"0::/system.slice/docker-{ID}.scope\n")
     one = record(Kind.FILE_OPEN, b"/x", at=1)
-    other = record(
-        Kind.FILE_OPEN, b"/y", at=2, key=(1001, 100_000_000_000), root=(1001, 100_000_000_000), group=99
-    )
+    other = record(Kind.FILE_OPEN, b"/y", at=2, key=(1001, 100_000_000_000), root=(1001, 100_000_000_000), group=99)
     rows = Enricher(boot_id=BOOT, proc=tmp_path).enrich(batch(one, other)).to_pylist()
     assert {row["workload_id"] for row in rows} == {"container:" + ID[:12]}
     assert {row["container_id"] for row in rows} == {ID}

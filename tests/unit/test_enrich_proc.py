@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,9 +78,7 @@ def test_a_program_that_is_gone_keeps_the_mark_of_proc(tmp_path: Path) -> None:
     with subprocess.Popen([program, "60"]) as process:
         try:
             deadline = time.monotonic() + 5
-            while (
-                os.readlink(f"/proc/{process.pid}/exe") != os.fspath(program) and time.monotonic() < deadline
-            ):
+            while os.readlink(f"/proc/{process.pid}/exe") != os.fspath(program) and time.monotonic() < deadline:
                 time.sleep(0.01)
             program.unlink()
             seen = PROC.process(*key(process.pid))
@@ -92,9 +91,7 @@ def test_a_program_that_is_gone_keeps_the_mark_of_proc(tmp_path: Path) -> None:
 def test_a_name_with_parentheses_hides_the_start_time(tmp_path: Path) -> None:
     folder = tmp_path / "7"
     folder.mkdir()
-    (folder / "stat").write_bytes(
-        b"7 (a) 1 (b) S 3 " + b" ".join(b"%d" % n for n in range(2, 19)) + b" 4200 0\n"
-    )
+    (folder / "stat").write_bytes(b"7 (a) 1 (b) S 3 " + b" ".join(b"%d" % n for n in range(2, 19)) + b" 4200 0\n")
     assert ProcFiles(tmp_path).key(7) == (7, 42_000_000_000)
 
 
@@ -105,3 +102,17 @@ def test_a_damaged_proc_raises(tmp_path: Path) -> None:
     files = ProcFiles(tmp_path)
     assert (files.key(7), files.process(7, 0), files.cgroups(7, 0)) == ((0, 0), None, None)
     assert files.process(0, 0) is None
+
+
+def test_a_command_line_that_hangs_stops_the_agent(tmp_path: Path) -> None:
+    folder = tmp_path / "7"
+    folder.mkdir()
+    (folder / "stat").write_bytes(b"7 (x) S 1 " + b" ".join([b"0"] * 17) + b" 4200 0\n")
+    (folder / "exe").symlink_to("/bin/evil")
+    os.mkfifo(folder / "cmdline")  # to open it waits for a writer, as a read of a process's memory may wait
+    files = ProcFiles(tmp_path)
+    found = [files.process(7, 42_000_000_000) for _ in range(6)]
+    hanging = [thread for thread in threading.enumerate() if thread.name == "cmdline"]
+    os.close(os.open(folder / "cmdline", os.O_RDWR | os.O_NONBLOCK))
+    assert [seen and seen.path for seen in found] == [b"/bin/evil"] * 6
+    assert len(hanging) == 4, "no more threads are left behind than that"

@@ -107,9 +107,7 @@ def test_a_secret_named_by_its_option_leaves_the_host(arguments: list[str]) -> N
         "AIza" + "b" * 35,
     ],
 )
-@pytest.mark.parametrize(
-    "around", ["{}", "--config={}", "key {} more", "a={};", "'{}'", "https://x/?q={}", "X:{}"]
-)
+@pytest.mark.parametrize("around", ["{}", "--config={}", "key {} more", "a={};", "'{}'", "https://x/?q={}", "X:{}"])
 def test_a_secret_known_by_its_shape_leaves_the_host(secret: str, around: str) -> None:
     line = quote_arguments(redact([b"server", around.format(secret).encode()]))
     assert secret not in line

@@ -158,9 +158,7 @@ def test_first_connect_is_not_told_from_later_ones_or_a_resend_says_otherwise(en
 
 
 def test_fork_row_is_not_about_the_child(enricher: Enricher) -> None:
-    fork = record(
-        Kind.PROCESS_FORK, at=201_000_000_000, child_tgid=1001, child_tid=1001, child_start_ns=CHILD[1]
-    )
+    fork = record(Kind.PROCESS_FORK, at=201_000_000_000, child_tgid=1001, child_tid=1001, child_start_ns=CHILD[1])
     row = rows(enricher, execd(b"/usr/bin/python3.11", b"python"), fork)[1]
     assert row["process_entity_id"] == f"2f0c1a2b-1001-{CHILD[1]}"
     assert row["process_pid"] == 1001
@@ -290,9 +288,7 @@ def test_a_late_batch_is_not_marked(enricher: Enricher) -> None:
 
 def test_hostile_text_reaches_the_wire_unescaped(enricher: Enricher) -> None:
     hostile = b"/tmp/<b>\n\x1b[31m\xff\xe2\x80\xae'\"\\"
-    clean, row = rows(
-        enricher, record(Kind.FILE_OPEN, b"/plain", at=1), record(Kind.FILE_OPEN, hostile, hostile, at=2)
-    )
+    clean, row = rows(enricher, record(Kind.FILE_OPEN, b"/plain", at=1), record(Kind.FILE_OPEN, hostile, hostile, at=2))
     shown = "/tmp/<b>\\x0a\\x1b[31m\\xff\\xe2\\x80\\xae'\"\\x5c"
     assert (row["file_path"], row["file_path_asked"]) == (shown, shown)
     assert clean["file_path"] == "/plain"
@@ -315,9 +311,7 @@ def test_secrets_in_arguments_leave_the_host(enricher: Enricher) -> None:
 
 def test_a_long_command_line_is_repeated_on_every_row_or_cut_on_its_own(enricher: Enricher) -> None:
     argument = b"x" * 3000
-    first, second = rows(
-        enricher, execd(b"/bin/echo", b"echo", argument), record(Kind.FILE_OPEN, b"/x", at=201_000_000_000)
-    )
+    first, second = rows(enricher, execd(b"/bin/echo", b"echo", argument), record(Kind.FILE_OPEN, b"/x", at=201_000_000_000))
     assert first["process_command_line"] == "echo " + argument.decode()
     assert len(second["process_command_line"]) <= 1024
     assert "…" in second["process_command_line"]
@@ -338,9 +332,7 @@ def test_a_file_beside_a_loaded_model_is_not_known_as_such(enricher: Enricher) -
 
 def test_a_model_in_tmp_makes_all_of_tmp_a_model_folder(enricher: Enricher) -> None:
     model = record(Kind.FILE_OPEN, b"/tmp/a.gguf", at=1, flags=int(Flag.ARTIFACT), instance=77)
-    assert [
-        row["file_in_model_dir"] for row in rows(enricher, model, record(Kind.FILE_OPEN, b"/tmp/x", at=2))
-    ] == [False, False]
+    assert [row["file_in_model_dir"] for row in rows(enricher, model, record(Kind.FILE_OPEN, b"/tmp/x", at=2))] == [False, False]
 
 
 def test_an_instance_is_asked_for_twice_or_never(enricher: Enricher) -> None:

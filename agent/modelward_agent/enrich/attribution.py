@@ -187,8 +187,10 @@ class Attribution:
         process.root, process.group = sighting.root, sighting.group
         if process.parent == NO_KEY or (process.parent[0] == sighting.parent[0] and not process.parent_exact):
             process.parent, process.parent_exact = sighting.parent, True
-        if process.container is None or (sighting.cgroup and sighting.cgroup != process.cgroup):
+        unknown = process.container is None and not process.container_sought
+        if unknown or (sighting.cgroup and sighting.cgroup != process.cgroup):
             process.container = self._container(process.key, sighting.cgroup) or process.container
+            process.container_sought = process.container is None
             process.cgroup = sighting.cgroup
         return process
 
@@ -237,7 +239,9 @@ class Attribution:
         """Decide once what the workload is called: by its container, else by its first process."""
         if workload.id and workload.settled:
             return
-        container = self._container(workload.root, 0) or process.container
+        container = None if workload.root_sought else self._container(workload.root, 0)
+        workload.root_sought = True
+        container = container or process.container
         if container is not None:
             workload.container, workload.settled = container, True
         if sighting.group:

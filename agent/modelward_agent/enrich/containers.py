@@ -11,9 +11,7 @@ from dataclasses import dataclass
 _CONTAINER = re.compile(
     r"(?:(?:docker|cri-containerd|containerd|crio|libpod|nerdctl)-)?([0-9a-f]{64}|[0-9a-f]{32}-[0-9]{6,12})(?:\.scope)?\Z"
 )
-_POD = re.compile(
-    r"(?:kubepods[a-z-]*-)?pod([0-9a-f]{8}(?:[-_]?[0-9a-f]{4}){3}[-_]?[0-9a-f]{12})(?:\.slice)?\Z"
-)
+_POD = re.compile(r"(?:kubepods[a-z-]*-)?pod([0-9a-f]{8}(?:[-_]?[0-9a-f]{4}){3}[-_]?[0-9a-f]{12})(?:\.slice)?\Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,8 +69,8 @@ class Enricher:
 
     @property
     def processes(self) -> int:
-        """How many processes are known."""
-        return len(self._boot.table)
+        """How many processes of workloads are alive, as far as known."""
+        return sum(1 for _ in self._boot.table.living())
 
     @property
     def evicted(self) -> int:
@@ -108,9 +108,7 @@ class Enricher:
             "host.boot_id": shared([escape(boot.boot_id.encode("utf-8", "surrogateescape"))], rows.kind),
             "late": np.full(rows.count, batch.late),
         }
-        return pa.RecordBatch.from_arrays(
-            [_arrow(columns[f.name], f.arrow) for f in WIRE_FIELDS], schema=WIRE_SCHEMA
-        )
+        return pa.RecordBatch.from_arrays([_arrow(columns[f.name], f.arrow) for f in WIRE_FIELDS], schema=WIRE_SCHEMA)
 
     def _origin_models(self, rows: Rows) -> Any:
         if not self._models:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import queue
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _MOST = 65536
 _ARGUMENTS = 4096
+_PATIENCE_S = 0.25
+_HANGING = 4
 
 
 def same_start(one_ns: int, other_ns: int) -> bool:
@@ -26,15 +30,14 @@ class Seen:
 
 
 class ProcFiles:
-    """Reads /proc/PID. Every answer is None when the process is gone or its pid belongs to another one
-    now."""
+    """Reads /proc/PID. Answers are None when the process is gone or its pid belongs to another one now."""
 
     def __init__(self, root: Path) -> None:
         self._root = os.fspath(root)
+        self._hanging: list[threading.Thread] = []
 
     def process(self, pid: int, start_ns: int) -> Seen | None:
-        """Program and arguments of the process with that start time (compared at the resolution of clock
-        ticks)."""
+        """Program and arguments of the process with that start time, to the clock tick."""
         before = self._stat(pid)
         if before is None or before[0] != start_ns // _TICK_NS:
             return None
@@ -42,8 +45,9 @@ class ProcFiles:
             path = os.readlink(f"{self._root}/{pid}/exe".encode())
         except OSError:
             path = b""
-        line = self._read(pid, "cmdline", _ARGUMENTS) or b""
-        if self._stat(pid) != before:
+        line = self._command_line(pid)
+        after = self._stat(pid)
+        if not (path or line) or after is None or after[0] != before[0]:
             return None
         arguments = tuple(line.rstrip(b"\0").split(b"\0")) if line else ()
         return Seen(path.removesuffix(b" (deleted)"), arguments, before[1])
@@ -60,6 +64,23 @@ class ProcFiles:
         """Pid and start time rounded down to a clock tick; (0, 0) when it is gone."""
         stat = self._stat(pid)
         return (pid, stat[0] * _TICK_NS) if stat else (0, 0)
+
+    def _command_line(self, pid: int) -> bytes:
+        """/proc/PID/cmdline is read from the process's memory, and a process can arrange for that to hang.
+
+        So a thread waits for it, for a while. A few that hang are left behind; then no command line is read.
+        """
+        self._hanging = [thread for thread in self._hanging if thread.is_alive()]
+        if len(self._hanging) >= _HANGING:
+            return b""
+        answer: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        thread = threading.Thread(target=lambda: answer.put(self._read(pid, "cmdline", _ARGUMENTS)), name="cmdline", daemon=True)
+        thread.start()
+        try:
+            return answer.get(timeout=_PATIENCE_S) or b""
+        except queue.Empty:
+            self._hanging.append(thread)
+            return b""
 
     def _stat(self, pid: int) -> tuple[int, int] | None:
         text = self._read(pid, "stat", 4096)

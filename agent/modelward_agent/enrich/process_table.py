@@ -58,6 +58,8 @@ class Process:
     group: int = 0
     cgroup: int = 0
     container: Container | None = None
+    container_sought: bool = False
+    """/proc was asked in vain: it is gone, and will not come back."""
     server: bool = False
     entered: bool = False
     exited_ns: int = 0
@@ -177,8 +179,8 @@ class ProcessTable:
         return " > ".join(names)
 
     def living(self) -> Iterable[Process]:
-        """Processes not known to have exited."""
-        return (process for process in self._processes.values() if not process.exited_ns)
+        """Processes of workloads not known to have exited."""
+        return (process for process in self._processes.values() if process.group and not process.exited_ns)
 
     def _evict(self) -> None:
         self.evicted += 1

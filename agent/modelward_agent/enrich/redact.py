@@ -39,9 +39,7 @@ _SHAPES = re.compile(
     rb")"
 )
 _PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*", re.DOTALL)
-_USERINFO = re.compile(
-    rb"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{0,30}://)[^\s/?#@'\"]+(?:@[^\s/?#@'\"]*)*@"
-)
+_USERINFO = re.compile(rb"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{0,30}://)[^\s/?#@'\"]+(?:@[^\s/?#@'\"]*)*@")
 _AUTHORIZATION = re.compile(
     rb"((?:proxy-)?authorization['\"]?\s{0,8}[:=]\s{0,8}['\"]?(?:(?:bearer|basic|token|digest|negotiate|apikey)\s{1,8})?)"
     rb"([^\s'\"]+)",
@@ -49,18 +47,12 @@ _AUTHORIZATION = re.compile(
 )
 _BEARER = re.compile(rb"(?<![A-Za-z0-9])(bearer\s{1,8})([A-Za-z0-9._~+/=-]{8,})", re.IGNORECASE)
 _COOKIE = re.compile(rb"((?<![A-Za-z0-9-])(?:set-)?cookie:\s{0,8})([^'\"\r\n]+)", re.IGNORECASE)
-_ASSIGNMENT = re.compile(
-    rb"(?<![\w.-])([\w.-]{1,80})(['\"]?\s{0,4}(?:=|:(?!//))\s{0,4})(\"[^\"]*\"?|'[^']*'?|[^\s\"'&;,|<>}]+)"
-)
-_OPTION_WITHIN = re.compile(
-    rb"(?<![\w-])(--?[A-Za-z][\w.-]{0,80})(\s{1,8})(\"[^\"]*\"?|'[^']*'?|[^\s\"'&;|<>-][^\s\"'&;|<>]*)"
-)
+_ASSIGNMENT = re.compile(rb"(?<![\w.-])([\w.-]{1,80})(['\"]?\s{0,4}(?:=|:(?!//))\s{0,4})(\"[^\"]*\"?|'[^']*'?|[^\s\"'&;,|<>}]+)")
+_OPTION_WITHIN = re.compile(rb"(?<![\w-])(--?[A-Za-z][\w.-]{0,80})(\s{1,8})(\"[^\"]*\"?|'[^']*'?|[^\s\"'&;|<>-][^\s\"'&;|<>]*)")
 # An option with its value, or a variable for env: the value is no shell text, whatever it looks like.
 _WHOLE = re.compile(rb"(--?([A-Za-z][\w.-]{0,80})=).|(([A-Z_][A-Z0-9_]{0,80})=)[^\s;|&]+\Z", re.DOTALL)
 # A reference or an expression is no secret, and hiding it would hide what an attacker's one-liner does.
-_CODE = re.compile(
-    rb"\$|[A-Za-z_][\w.]{0,200}[(\[]|\(|\[redacted|(?:None|True|False|null|true|false)(?![A-Za-z0-9_])"
-)
+_CODE = re.compile(rb"\$|[A-Za-z_][\w.]{0,200}[(\[]|\(|\[redacted|(?:None|True|False|null|true|false)(?![A-Za-z0-9_])")
 
 # Tools whose short options carry a secret: (separate argument, attached to the option).
 _TOOLS: dict[bytes, tuple[frozenset[bytes], bytes]] = {
@@ -88,9 +80,7 @@ def redact(arguments: Sequence[bytes]) -> list[bytes]:
             found.append(REDACTED)
             hide = False
             continue
-        hide = argument in separate or (
-            _is_option(argument) and b"=" not in argument and _is_secret(argument.lstrip(b"-"))
-        )
+        hide = argument in separate or (_is_option(argument) and b"=" not in argument and _is_secret(argument.lstrip(b"-")))
         if attached and argument.startswith(attached) and len(argument) > len(attached):
             found.append(attached + REDACTED)
         elif (whole := _WHOLE.match(argument)) and _is_secret(whole.group(2) or whole.group(4)):

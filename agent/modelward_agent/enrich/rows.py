@@ -30,9 +30,7 @@ class Rows:
     :attr:`overflow` says so.
     """
 
-    def __init__(
-        self, small: Column, large: Column, losses: Sequence[tuple[str, str, int]], loss_time_ns: int
-    ) -> None:
+    def __init__(self, small: Column, large: Column, losses: Sequence[tuple[str, str, int]], loss_time_ns: int) -> None:
         self._small = np.ascontiguousarray(small)
         self._large = np.ascontiguousarray(large)
         self._losses = len(losses)

@@ -16,6 +16,7 @@ from modelward_agent.sensor.constants import Flag
 
 Column = npt.NDArray[Any]
 
+_ROOT, _SERVER = int(Flag.ROOT), int(Flag.SERVER)
 _MEMBERS = (
     "tgid",
     "start_ns",
@@ -41,7 +42,7 @@ class Sightings:
         self.exit_rows: Column = np.flatnonzero(rows.kind == Kind.PROCESS_EXIT)
         self.epoch: Column = np.cumsum(rows.kind == Kind.PROCESS_EXEC)
         self._own: dict[str, Column] = {name: rows.column(name) for name in _MEMBERS}
-        self._own["flags"] = flags & np.uint32(Flag.ROOT | Flag.SERVER)
+        self._own["flags"] = flags & np.uint32(_ROOT | _SERVER)
         self._time = rows.time_ns
         self._shown = self._own
         if len(self.fork_rows):
@@ -102,7 +103,7 @@ class Sightings:
             root=(at["root_tgid"], at["root_start_ns"]),
             group=at["group"],
             cgroup=at["cgroup"],
-            is_root=bool(at["flags"] & Flag.ROOT),
-            is_server=bool(at["flags"] & Flag.SERVER),
+            is_root=bool(at["flags"] & _ROOT),
+            is_server=bool(at["flags"] & _SERVER),
             time_ns=int(self._time[row]),
         )

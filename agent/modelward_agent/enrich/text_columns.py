@@ -36,9 +36,7 @@ def strings(flat: Column, starts: Column, lengths: Column) -> pa.StringArray:
         starts[odd] = len(data) + _offsets(lengths[odd])[:-1]
         offsets = _offsets(lengths)
         data = _gather(np.concatenate((data, _bytes(b"".join(escaped)))), starts, lengths, offsets)
-    return pa.StringArray.from_buffers(
-        len(lengths), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data)
-    )
+    return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data))
 
 
 def clip(text: str, most: int) -> str:

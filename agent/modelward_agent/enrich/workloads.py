@@ -37,6 +37,7 @@ class Workload:
     root: Key = NO_KEY
     id: str = ""
     container: Container = HOST
+    root_sought: bool = False
     settled: bool = False
     """The container is known, or it is known that there is none."""
     runtime: str = ""
