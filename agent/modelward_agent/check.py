@@ -22,7 +22,8 @@ def check(*, as_json: bool) -> int:
     """Print what the host offers, then open every door and prove it with a canary. Returns the exit code."""
     from modelward_agent.cli import EXIT_HOST, allow_locked_memory
     from modelward_agent.sensor.errors import SensorError
-    from modelward_agent.sensor.sensor import Sensor, check_host
+    from modelward_agent.sensor.offers import check_host
+    from modelward_agent.sensor.sensor import Sensor
 
     allow_locked_memory()
     offers: Sequence[DoorReport] = ()
@@ -56,35 +57,32 @@ def check(*, as_json: bool) -> int:
 def _report(offers: Sequence[DoorReport], doors: Sequence[DoorReport]) -> str:
     lines = [f"modelward-agent {__version__} on kernel {platform.release()}"]
     if offers:
-        lines += ["", "What this host offers", *_table(
-            ("HOOK", "OFFERED", "WHY"),
-            [(offer.effect, "yes" if offer.proven else "no", offer.reason) for offer in offers],
-        )]
+        width = max(len(offer.effect) for offer in offers)
+        lines += ["", "What this host offers"]
+        for offer in offers:
+            lines += _entry(f"{offer.effect:{width}}  {'yes' if offer.proven else 'no ':3}  ", offer.reason)
     if doors:
-        lines += ["", "How each effect is watched here", *_table(
-            ("EFFECT", "DOOR", "PROVEN", "WHY THIS DOOR, AND WHAT IT CANNOT SEE"),
-            [(d.effect, d.door, "yes" if d.proven else "NO", _sentence(d)) for d in doors],
-        )]
+        width = max(len(door.effect) for door in doors)
+        lines += ["", "How each effect is watched here"]
+        for door in doors:
+            state = "proven" if door.proven else "NOT PROVEN" if door.door != "none" else "NOT SEEN"
+            lines += _entry(f"{door.effect:{width}}  {state:10}  ", door.door)
+            indent = " " * (width + 14)
+            if door.reason and door.reason != "first choice":
+                lines += _entry(indent, f"why: {door.reason}")
+            if door.loss:
+                lines += _entry(indent, f"cannot see: {door.loss}")
     return "\n".join(lines)
 
 
-def _sentence(door: DoorReport) -> str:
-    return f"{door.reason}. Not seen: {door.loss}" if door.loss else door.reason
+def _entry(head: str, text: str) -> list[str]:
+    """A line that begins with ``head``, wrapped under it to the width of the terminal."""
+    room = max(40, shutil.get_terminal_size((110, 24)).columns - len(head) - 2)
+    first, *more = textwrap.wrap(text, room, break_long_words=False) or [""]
+    return ["  " + head + first, *("  " + " " * len(head) + line for line in more)]
 
 
 def _verdict(blind: Sequence[DoorReport]) -> str:
     if not blind:
         return "\nEvery effect is watched, and a probe proved each hook."
     return f"\nNot watched, or not proven: {', '.join(door.effect for door in blind)}."
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Aligned columns; the last one is wrapped to the terminal."""
-    widths = [max(len(row[i]) for row in (head, *rows)) + 2 for i in range(len(head) - 1)]
-    room = max(30, shutil.get_terminal_size((110, 24)).columns - sum(widths) - 2)
-    lines: list[str] = []
-    for row in (head, *rows):
-        first, *more = textwrap.wrap(row[-1], room) or [""]
-        lines.append("  " + "".join(cell.ljust(w) for cell, w in zip(row, widths, strict=False)) + first)
-        lines += [" " * (sum(widths) + 2) + line for line in more]
-    return lines

@@ -11,12 +11,12 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from modelward_agent.pending import Part, Pending
+from modelward_agent.proving import Proof
 from modelward_agent.spool.folder import SpoolError
 from modelward_agent.spool.writer import SpoolWriter
 from modelward_agent.supervise import SenderProcess
@@ -53,10 +53,13 @@ class Source(Protocol):
 class Drainer:
     """Drains ``sensor`` into ``writer`` and looks after ``sender``."""
 
-    def __init__(self, sensor: Source, writer: SpoolWriter, sender: SenderProcess) -> None:
+    def __init__(
+        self, sensor: Source, writer: SpoolWriter, sender: SenderProcess, proof: Proof | None = None
+    ) -> None:
         self._sensor = sensor
         self._writer = writer
         self._sender = sender
+        self._proof = proof or Proof()
         self._pending = Pending(writer.layout)
         self._parts: list[Part] = []
         """Taken from ``pending`` and not written yet, because the disk refused."""
@@ -68,9 +71,11 @@ class Drainer:
         self._lost: dict[tuple[str, str], int] = {}
         self._large_empty = np.empty(0, writer.layout.large)
         self._small_empty = np.empty(0, writer.layout.small)
+        self._tell_of_last_run()
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Until ``stopping()``; then everything in the rings is spooled, and the sender has ended."""
+        self._proof.start()
         raise_priority()
         while not stopping():
             self._sensor.wait(BUSY_WAIT_S if self._busy else IDLE_WAIT_S)
@@ -182,6 +187,7 @@ class Drainer:
 
     def _status(self) -> None:
         """Count what the kernel lost, and tell the sender how things stand."""
+        self._proof.poll()
         counters = self._sensor.counters()
         self._writer.ledger.follow(counters)
         for cell, total in counters.items():
@@ -196,6 +202,16 @@ class Drainer:
             self._pending.add_loss("ring_dropped", "all", unexplained)
         self._sender.tell("status", self.status())
 
+    def _tell_of_last_run(self) -> None:
+        """Events that the kernel had counted and nobody had spooled went with the rings of an agent that was killed."""
+        ledger = self._writer.ledger
+        for kind in ledger.kinds("seen"):
+            lost = ledger.count("seen", kind) - ledger.count("ring_dropped", kind) - ledger.count("drained", kind)
+            if lost > 0:
+                log.warning("events were lost when the agent ended", extra={"kind": kind, "count": lost})
+                ledger.add("ring_dropped", {kind: lost})
+                self._pending.add_loss("ring_dropped", kind, lost)
+
     def status(self) -> dict[str, Any]:
         """For the heartbeat: the ledger of the hops on this host, doors, spool and problems."""
         waiting = self._pending.kinds()
@@ -204,10 +220,12 @@ class Drainer:
             for hop, kind, count in self._writer.ledger.rows()
         ]
         ledger += [("drained", kind, count) for kind, count in waiting.items()]
-        problems = [self._writer.disk_problem, self._writer.damage, self._sender.problem]
+        problems = [
+            self._writer.disk_problem, self._writer.damage, self._sender.problem, self._proof.problem
+        ]
         return {
             "ledger": ledger,
-            "doors": [asdict(door) for door in self._sensor.doors()],
+            "doors": self._proof.applied(self._sensor.doors()),
             "problems": [p for p in problems if p],
             "spool_bytes": self._writer.bytes,
             "last_number": self._writer.last_number,
@@ -216,6 +234,7 @@ class Drainer:
 
     def _finish(self) -> None:
         """Spool all there is, give the sender a moment to deliver it, and leave the spool as the next start wants it."""
+        self._proof.stop()
         self._drain()
         self._repeats()
         self._status()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +17,10 @@ import pytest
 from modelward_agent import drainer as drainer_module
 from modelward_agent import supervise
 from modelward_agent.drainer import Drainer
+from modelward_agent.proving import Proof
 from modelward_agent.sensor.doors import DoorReport
 from modelward_agent.sensor.rings import Drained
+from modelward_agent.spool.batch import Layout
 from modelward_agent.spool.reader import SpoolReader
 from modelward_agent.spool.writer import SpoolFull, SpoolWriter
 from modelward_agent.supervise import SenderProcess, StateError, StateLock
@@ -30,6 +34,7 @@ class FakeSensor:
     """Gives out what the test put in ``script``, one item for each drain."""
 
     script: list[Drained] = field(default_factory=list)
+    layout: Layout = LAYOUT
     repeats: list[np.ndarray[Any, Any]] = field(default_factory=list)
     totals: dict[tuple[str, str], int] = field(default_factory=dict)
     committed: dict[int, int] = field(default_factory=dict)
@@ -37,7 +42,8 @@ class FakeSensor:
     ticks: int = 0
 
     def drain(self, max_records: int = 65536) -> Drained:
-        return self.script.pop(0) if self.script else Drained(records(0), NOTHING, {}, {})
+        nothing = Drained(np.empty(0, self.layout.small), np.empty(0, self.layout.large), {}, {})
+        return self.script.pop(0) if self.script else nothing
 
     def commit(self, positions: dict[int, int]) -> None:
         self.on_commit()
@@ -50,7 +56,7 @@ class FakeSensor:
         self.ticks += 1
 
     def swap_repeats(self) -> np.ndarray[Any, Any]:
-        return self.repeats.pop(0) if self.repeats else records(0)
+        return self.repeats.pop(0) if self.repeats else np.empty(0, self.layout.small)
 
     def counters(self) -> dict[tuple[str, str], int]:
         return dict(self.totals)
@@ -86,7 +92,7 @@ def agent(tmp_path: Path) -> Iterator[Callable[..., tuple[Drainer, FakeSensor, S
         sensor = FakeSensor(list(script))
         writer = SpoolWriter(tmp_path / "spool", LAYOUT, limit_bytes=limit, boot_id="boot-1")
         senders.append(SenderProcess({}, command=("-c", sender)))
-        return Drainer(sensor, writer, senders[-1]), sensor, writer
+        return Drainer(sensor, writer, senders[-1], Proof(("true",))), sensor, writer
 
     yield make
     for sender in senders:
@@ -306,6 +312,51 @@ def test_status_counts_what_is_drained_but_not_spooled_yet(agent: Callable[..., 
     drainer.step()
     assert ("drained", "file_open", 2) in drainer.status()["ledger"]
     assert not [row for row in drainer.status()["ledger"] if row[0] == "spooled"]
+
+
+def test_events_that_went_with_the_rings_of_a_killed_agent_are_told_once(agent: Callable[..., Any]) -> None:
+    drainer, sensor, writer = agent([Drained(records(2), NOTHING, {}, {})])
+    sensor.totals = {("seen", "file_open"): 9, ("ring_dropped", "file_open"): 3}
+    turn(drainer, lambda: writer.last_number == 1)
+    writer.poll(force=True)
+    for number in (2, 3):
+        drainer, sensor, writer = agent()
+        sensor.script.append(Drained(records(1, Kind.PROCESS_EXIT), NOTHING, {}, {}))
+        turn(drainer, lambda writer=writer, number=number: writer.last_number == number)  # type: ignore[misc]
+        writer.poll(force=True)
+    assert [b.losses for b in spooled(writer)][1:] == [(("ring_dropped", "file_open", 4),), ()]
+    assert writer.ledger.count("ring_dropped", "file_open") == 7
+
+
+def checked(proven: dict[str, bool]) -> Proof:
+    doors = [{"effect": effect, "proven": yes} for effect, yes in proven.items()]
+    return Proof((sys.executable, "-c", f"print({json.dumps(json.dumps({'doors': doors}))})"))
+
+
+def result(proof: Proof) -> Proof:
+    proof.start()
+    end = time.monotonic() + 15
+    while proof._process is not None:
+        assert time.monotonic() < end
+        proof.poll()
+        time.sleep(0.01)
+    return proof
+
+
+def test_doors_are_told_as_proven_once_the_check_proved_them() -> None:
+    door = DoorReport("exec", "tp_btf", "first choice", False, "")
+    proof = checked({"exec": True})
+    assert proof.applied([door])[0]["proven"] is False
+    assert result(proof).applied([door])[0]["proven"] is True
+    assert proof.problem == ""
+
+
+def test_hook_that_the_check_did_not_prove_is_a_problem() -> None:
+    assert result(checked({"exec": True, "connect": False})).problem == "no probe came through for: connect"
+
+
+def test_check_that_says_nothing_is_a_problem() -> None:
+    assert "gave no result" in result(Proof(("false",))).problem
 
 
 def test_second_agent_on_one_state_folder_is_refused_with_the_first_ones_pid(tmp_path: Path) -> None:

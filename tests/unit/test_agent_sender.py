@@ -16,6 +16,7 @@ import pytest
 from modelward_agent import drainer as drainer_module
 from modelward_agent import supervise
 from modelward_agent.drainer import Drainer
+from modelward_agent.proving import Proof
 from modelward_agent.sensor.records import OBJECT
 from modelward_agent.sensor.rings import Drained
 from modelward_agent.settings import AgentSettings
@@ -60,27 +61,20 @@ class Agent:
     def __init__(self, state: Path, port: int) -> None:
         from modelward_agent.sensor.records import LARGE, SMALL
 
-        self.sensor = FakeSensor()
-        self.none_large = np.empty(0, LARGE)
-        self.sensor.script.append(Drained(opens(0), self.none_large, {}, {}))
-        # The scripted sensor's empty answers have the layout of these records.
-        self.sensor.drain = self._drain  # type: ignore[method-assign]
-        self.sensor.swap_repeats = lambda: opens(0)  # type: ignore[method-assign]
-        self.writer = SpoolWriter(state / "spool", Layout(SMALL, LARGE), limit_bytes=1 << 28, boot_id=BOOT_ID)
+        layout = Layout(SMALL, LARGE)
+        self.sensor = FakeSensor(layout=layout)
+        self.writer = SpoolWriter(state / "spool", layout, limit_bytes=1 << 28, boot_id=BOOT_ID)
         settings = AgentSettings(collector=f"127.0.0.1:{port}", state=str(state), host_name="testhost", log_level="warning")
         begin: dict[str, Any] = {
             "settings": asdict(settings), "agent_id": "0" * 32, "epoch": self.writer.folder.epoch.hex(),
             "spool": str(self.writer.folder.path), "boot_id": BOOT_ID,
         }
         self.sender = SenderProcess(begin)
-        self.drainer = Drainer(self.sensor, self.writer, self.sender)
+        self.drainer = Drainer(self.sensor, self.writer, self.sender, Proof(("true",)))
         begin["status"] = self.drainer.status()
 
-    def _drain(self, max_records: int = 65536) -> Drained:
-        return self.sensor.script.pop(0) if self.sensor.script else Drained(opens(0), self.none_large, {}, {})
-
     def feed(self, records: np.ndarray[Any, Any]) -> None:
-        self.sensor.script.append(Drained(records, self.none_large, {}, {}))
+        self.sensor.script.append(Drained(records, np.empty(0, self.sensor.layout.large), {}, {}))
 
     def turn(self, until: Callable[[], bool], timeout_s: float = 30.0) -> None:
         end = time.monotonic() + timeout_s

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,15 @@ from modelward_agent.notify import notify
 from modelward_agent.settings import PREFIX, AgentSettings
 from modelward_agent.supervise import StateLock
 from modelward_proto.settings import SettingsError, load
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 def settings(*flags: str, **environment: str) -> AgentSettings:

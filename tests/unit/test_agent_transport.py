@@ -109,7 +109,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Client]]:
 
     yield start
     for client in clients:
-        client.stop(1.0)
+        client.stop(0.2)
 
 
 def test_batches_arrive_in_order_and_acks_settle_them(server: StreamServer, connect: Callable[..., Client]) -> None:
