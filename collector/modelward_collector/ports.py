@@ -1,4 +1,4 @@
-"""Addresses to serve on: taken when the collector starts, so that a port in use is an error at once and not in some process later."""
+"""Addresses to serve on: taken when the collector starts, so that a port in use is an error at once, not in a process later."""
 
 from __future__ import annotations
 

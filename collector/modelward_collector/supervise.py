@@ -33,7 +33,13 @@ _BOUNDS = {
     "POLARS_MAX_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
+    # glibc, polars and the engine each keep freed memory by default; short-lived batches must not pile up in all three.
     "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": "262144",
+    "MALLOC_TRIM_THRESHOLD_": "1048576",
+    "_RJEM_MALLOC_CONF": "dirty_decay_ms:500,muzzy_decay_ms:0,narenas:2",
+    "MALLOC_CONF": "dirty_decay_ms:500,muzzy_decay_ms:0",
+    "JE_MALLOC_CONF": "dirty_decay_ms:500,muzzy_decay_ms:0",
     "GRPC_VERBOSITY": "ERROR",
     "GRPC_ENABLE_FORK_SUPPORT": "0",
 }

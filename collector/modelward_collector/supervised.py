@@ -51,7 +51,8 @@ class Supervised:
 
     def start(self) -> None:
         """Start the process. It dies with this one, whatever kills this one."""
-        environment, pass_fds, write = self._environment, (), -1
+        environment, write = self._environment, -1
+        pass_fds: tuple[int, ...] = ()
         if self.tells:
             self._pipe, write = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(self._pipe, False)

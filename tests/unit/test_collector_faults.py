@@ -44,14 +44,14 @@ def test_a_store_killed_during_inserts_neither_loses_nor_doubles_rows_and_detect
             seen = len(running.log)
             os.kill(victim, signal.SIGKILL)
             running.wait_log("started again", after=seen)
-            assert eventually(lambda: running.children("store.process") not in ([], [victim]))
+            assert eventually(lambda dead=victim: running.children("store.process") not in ([], [dead]))
             eventually((running.data / "run" / "store.sock").exists)
         agent.wait_answered(*range(1, number + 1), timeout_s=60)
         assert not agent.quarantined
         rows = running.select("SELECT batch, count() AS n, uniqExact(row) AS d FROM events_raw GROUP BY batch ORDER BY batch")
         assert [(r["batch"], r["n"], r["d"]) for r in rows] == [
             (n, 300, 300) if n % 2 else (n, 2, 2) for n in range(1, number + 1)]
-        [found] = running.select("SELECT count() AS n, uniqExact(detection_id) AS d FROM detections_raw WHERE rule_name = 'canary'")
+        [found] = running.select("SELECT count() AS n, uniqExact(detection_id) AS d FROM detections WHERE rule_name = 'canary'")
         assert found == {"n": number, "d": number}
         assert not list((running.data / "journal").iterdir())
 
@@ -121,7 +121,8 @@ def test_a_stop_answers_what_arrived_and_a_restart_knows_it(tmp_path: Path) -> N
 
 def run_second(running: Collector, data: Path, listen: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "modelward_collector.cli", "run", "--data", str(data), "--listen", listen, "--http", "127.0.0.1:0"],
+        [sys.executable, "-m", "modelward_collector.cli", "run", "--data", str(data), "--listen", listen,
+         "--http", "127.0.0.1:0"],
         capture_output=True, text=True, timeout=30, check=False)
 
 
@@ -139,7 +140,8 @@ def test_a_host_that_falls_silent_is_detected_once_for_each_silence(tmp_path: Pa
     with collector(tmp_path, silent_after_s=2) as running:
         def silences() -> list[int]:
             return [r["n"] for r in running.select(
-                "SELECT count() AS n FROM detections WHERE event_name = 'agent_silent' AND host_name = 'quiet' GROUP BY detection_id")]
+                "SELECT count() AS n FROM detections WHERE event_name = 'agent_silent' AND host_name = 'quiet' "
+                "GROUP BY detection_id")]
 
         for times in (1, 2):
             with Agent(running.grpc_address, host="quiet") as agent:

@@ -1,8 +1,9 @@
-"""Whose stream it is: the name in the agent's certificate, which our CA signed. Hello's word counts on loopback without TLS only."""
+"""Whose stream it is: the name in the agent's certificate, which our CA signed. Hello's word counts on loopback only."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import grpc
 
@@ -10,17 +11,20 @@ _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\Z")
 """Host names: letters, digits, dot, hyphen, underscore."""
 
 
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
 class IdentityError(Exception):
     """The stream is refused; the message is for the agent's operator."""
 
 
-def host_name(context: grpc.aio.ServicerContext, claimed: str) -> str:
+def host_name(context: Context, claimed: str) -> str:
     """The name under which this stream's events are filed.
 
     Raises:
         IdentityError: the certificate names no host, or the name is none.
     """
-    auth = context.auth_context()
+    auth = {name: list(values) for name, values in context.auth_context().items()}
     if auth.get("transport_security_type", [b""])[0] == b"ssl":
         return _from_certificate(auth)
     peer = context.peer()

@@ -23,6 +23,7 @@ from modelward_collector.rules.judge import BatchName, Judge
 _log = logging.getLogger(__name__)
 
 RELOAD_PERIOD_S = 2.0
+_LZ4 = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 CLASSES = ("process_executable_class", "file_class", "destination_class")
 """The columns that only the collector fills."""
 
@@ -35,7 +36,7 @@ class Judged:
     detections: bytes
     bindings: bytes
     kinds: dict[str, int]
-    rows: int
+    decoded_bytes: int
 
 
 class Judging:
@@ -93,7 +94,7 @@ class Judging:
             # A panic is not an Exception: without this the thread would die with the batch unanswered.
             raise PayloadError("the rules' engine failed on this batch") from e
         bound = bindings(events)
-        return Judged(ipc(events), found, ipc(bound) if bound is not None else b"", checked.kinds, events.num_rows)
+        return Judged(ipc(events), found, ipc(bound) if bound is not None else b"", checked.kinds, events.nbytes)
 
 
 def _frame(events: pa.Table) -> pl.DataFrame:
@@ -132,9 +133,9 @@ def conform(table: pa.Table, fields: tuple[Field, ...]) -> pa.Table:
 
 
 def ipc(table: pa.Table) -> bytes:
-    """A table as an Arrow IPC stream of one batch."""
+    """A table as an Arrow IPC stream of one batch. Compressed: many wait at a time, here and in the store."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
+    with pa.ipc.new_stream(sink, table.schema, options=_LZ4) as stream:
         stream.write_table(table.combine_chunks())
     data: bytes = sink.getvalue().to_pybytes()
     return data

@@ -1,7 +1,7 @@
 """How large an Arrow IPC stream becomes when it is read: asked before it is, because a few kilobytes can claim gigabytes.
 
-pyarrow allocates what each compressed buffer says of itself and has no limit of its own, so this reads the few numbers needed from the
-messages' metadata (flatbuffers; Message.fbs and Schema.fbs of the Arrow format, version 1).
+pyarrow allocates what each compressed buffer says of itself and has no limit of its own, so this reads the few numbers needed
+from the messages' metadata (flatbuffers; Message.fbs and Schema.fbs of the Arrow format, version 1).
 """
 
 from __future__ import annotations

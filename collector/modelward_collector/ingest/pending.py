@@ -1,5 +1,6 @@
-"""Batches that arrived and are not answered yet. They belong to the receiver, not to the stream: when a stream breaks, its batches
-go on to the store, and if they come again meanwhile they are not judged twice.
+"""Batches that arrived and are not answered yet. They belong to the receiver, not to the stream.
+
+When a stream breaks, its batches go on to the store, and if they come again meanwhile they are not judged twice.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ class Pending:
             request.quarantine = "the collector failed on this batch; its log says how"
         else:
             request.events, request.detections, request.bindings = judged.events, judged.detections, judged.bindings
+            request.decoded_bytes = judged.decoded_bytes
             request.kinds.update(judged.kinds)
             return request
         request.kinds.update(claimed(batch.kinds))

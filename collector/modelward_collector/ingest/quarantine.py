@@ -1,4 +1,4 @@
-"""Payloads of batches that were set aside, kept for whoever wants to know what was wrong with them. Bounded: the oldest go first."""
+"""Payloads of batches that were set aside, for whoever wants to know what was wrong with them. Bounded: the oldest go first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class QuarantineFolder:
         self._max_bytes = max_bytes
 
     def keep(self, name: str, payload: bytes) -> None:
-        """Write a payload under a name of ours. A full or broken disk is logged and loses the payload alone: its row is in the store."""
+        """Write a payload under a name of ours. A full disk is logged and loses the payload alone: its row is in the store."""
         if len(payload) > self._max_bytes:
             return
         path = self._folder / name

@@ -19,6 +19,7 @@ from modelward_proto.v1.stream_pb2 import AgentMessage
 
 from modelward_collector import child, metrics
 from modelward_collector.ingest.credit import credit
+from modelward_collector.ingest.identity import Context
 from modelward_collector.ingest.judging import Judging
 from modelward_collector.ingest.pending import Pending
 from modelward_collector.ingest.quarantine import QuarantineFolder
@@ -43,13 +44,13 @@ _OPTIONS = (
 )
 
 
-class CollectorService(stream_pb2_grpc.CollectorServicer):
+class CollectorService(stream_pb2_grpc.CollectorServicer):  # type: ignore[misc]
     """``modelward.v1.Collector``."""
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
 
-    async def Stream(self, request_iterator: AsyncIterator[AgentMessage], context: grpc.aio.ServicerContext) -> None:
+    async def Stream(self, request_iterator: AsyncIterator[AgentMessage], context: Context) -> None:
         """Serve one agent."""
         metrics.AGENTS.inc()
         try:

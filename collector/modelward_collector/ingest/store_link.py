@@ -1,4 +1,4 @@
-"""The way to the store process: retries until a batch is stored, and says when the store is away, so that agents are asked to wait."""
+"""The way to the store process: tries until a batch is stored, and says when the store is away, so that agents wait."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class StoreLink:
 
     async def close(self) -> None:
         """Close the channel."""
-        await self._channel.close()
+        await self._channel.close(None)
 
     def _failed(self, error: grpc.aio.AioRpcError) -> None:
         reason = error.details() or error.code().name

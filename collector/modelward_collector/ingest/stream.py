@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-import grpc
 from modelward_proto import __version__
 from modelward_proto.fields import SCHEMA_MIN, SCHEMA_VERSION
 from modelward_proto.v1.store_pb2 import AppendReply, HeldRequest, ReportRequest
@@ -28,7 +27,7 @@ from modelward_proto.v1.stream_pb2 import (
     Welcome,
 )
 
-from modelward_collector.ingest.identity import IdentityError, host_name
+from modelward_collector.ingest.identity import Context, IdentityError, host_name
 from modelward_collector.ingest.pending import Pending
 from modelward_collector.ingest.store_link import StoreLink
 from modelward_collector.ingest.validate import Source
@@ -67,7 +66,7 @@ class Streams:
 class AgentStream:
     """State of one stream."""
 
-    def __init__(self, streams: Streams, context: grpc.aio.ServicerContext) -> None:
+    def __init__(self, streams: Streams, context: Context) -> None:
         self._streams = streams
         self._context = context
         self._outbox: deque[CollectorMessage] = deque()
@@ -87,7 +86,8 @@ class AgentStream:
             self._reading = asyncio.ensure_future(self._serve(hello, messages))
             await self._reading
         except Refused as e:
-            _log.warning("a stream was refused", extra={"host": self._source.host, "peer": self._context.peer(), "reason": str(e)})
+            _log.warning("a stream was refused", extra={
+                "host": self._source.host, "peer": self._context.peer(), "reason": str(e)})
             self.send(CollectorMessage(refusal=Refusal(reason=str(e))))
         except asyncio.CancelledError:
             if not self._streams.closing and self._context.done():

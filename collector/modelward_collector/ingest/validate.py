@@ -1,7 +1,7 @@
 """Checks a batch and brings it to the columns that this version stores. Everything in it is hostile input.
 
-A batch that breaks a rule here is quarantined as a whole: polars panics on bad UTF-8 and the engine passes it on, so nothing of it
-goes further.
+A batch that breaks a rule here is quarantined as a whole: polars panics on bad UTF-8 and the engine passes it on, so nothing
+of it goes further.
 """
 
 from __future__ import annotations

@@ -19,11 +19,11 @@ GROUP_BYTES = 8 << 20
 """About 20,000 rows: a group is closed at this size at once."""
 
 GROUP_CALLS = 2_000
-QUEUE_BYTES = 64 << 20
+QUEUE_BYTES = 48 << 20
 """Requests that may wait; a caller beyond that is told to come again."""
 
 PATIENCE_S = 0.2
-"""How long a group waits for more: each insert is a part that the engine must merge later, so quiet hosts should not make many."""
+"""How long a group waits for more: each insert is a part that the engine must merge, so quiet hosts should not make many."""
 
 URGENT_S = 0.03
 """The same once a detection is in the group: somebody waits for that one."""
@@ -35,6 +35,9 @@ Commit = Callable[[list[AppendRequest]], Awaitable[list[Outcome | StoreBusy]]]
 class _Call:
     request: AppendRequest
     size: int
+    """Bytes that it takes while it waits."""
+    decoded: int
+    """Bytes that it takes in the insert."""
     done: asyncio.Future[Outcome] = field(repr=False)
 
 
@@ -59,7 +62,7 @@ class GroupCommit:
             raise StoreUnavailable("the store is stopping")
         if self._bytes + size > QUEUE_BYTES and self._bytes:
             raise StoreUnavailable("the store is behind: its queue is full")
-        call = _Call(request, size, asyncio.get_running_loop().create_future())
+        call = _Call(request, size, max(size, request.decoded_bytes), asyncio.get_running_loop().create_future())
         self._bytes += size
         self._queue.put_nowait(call)
         try:
@@ -85,7 +88,7 @@ class GroupCommit:
             await self._store(group)
 
     async def _collect(self, first: _Call) -> tuple[list[_Call], bool]:
-        group, size = [first], first.size
+        group, size = [first], first.decoded
         started = time.monotonic()
         urgent = bool(first.request.detections)
         while size < GROUP_BYTES and len(group) < GROUP_CALLS:
@@ -99,7 +102,7 @@ class GroupCommit:
             if call is None:
                 return group, True
             group.append(call)
-            size += call.size
+            size += call.decoded
             urgent = urgent or bool(call.request.detections)
         return group, False
 

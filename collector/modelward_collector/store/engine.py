@@ -1,7 +1,7 @@
 """The embedded engine: how chdb is opened and bounded, and connections that each live on a thread of their own.
 
-Measured pitfalls that this file is made around (chdb-core 26.9): one process per path; a connection serialises its queries and must
-stay on one thread; ``fork`` after opening hangs; ``async_insert`` is on by default; memory is unbounded by default.
+Measured pitfalls that this file is made around (chdb-core 26.9): one process per path; a connection serialises its queries and
+must stay on one thread; ``fork`` after opening hangs; ``async_insert`` is on by default; memory is unbounded by default.
 """
 
 from __future__ import annotations

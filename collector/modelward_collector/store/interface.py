@@ -1,4 +1,4 @@
-"""What a store is: the five calls of ``modelward.v1.Store``. The embedded engine is one implementation, a ClickHouse server another."""
+"""What a store is: the five calls of ``modelward.v1.Store``. The embedded engine is one; a ClickHouse server can be another."""
 
 from __future__ import annotations
 

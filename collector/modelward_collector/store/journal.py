@@ -1,8 +1,8 @@
 """The journal of insert groups: what a group is made of, and what follows its events, on disk before the insert begins.
 
 The engine has no transactions: events, detections, bindings and the names of the batches are four inserts. A crash between
-them is settled from here at the next start: either the events are in the table, and the rest is inserted too, or they are not, and the
-group is forgotten, because its agents were never answered and send again.
+them is settled from here at the next start: either the events are in the table, and the rest is inserted too, or they are not,
+and the group is forgotten, because its agents were never answered and send again.
 """
 
 from __future__ import annotations

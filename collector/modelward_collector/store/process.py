@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import pyarrow as pa
@@ -42,10 +42,10 @@ STOP_S = 10.0
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
-Context = grpc.aio.ServicerContext
+Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class StoreService(store_pb2_grpc.StoreServicer):
+class StoreService(store_pb2_grpc.StoreServicer):  # type: ignore[misc]
     """Puts a :class:`Store` on the wire: UNAVAILABLE means, not stored and worth another try."""
 
     def __init__(self, store: Store) -> None:

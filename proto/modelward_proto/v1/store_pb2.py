@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from modelward_proto.v1 import stream_pb2 as modelward_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18modelward/v1/store.proto\x12\x0cmodelward.v1\x1a\x19modelward/v1/stream.proto\"\xa6\x02\n\rAppendRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x0c\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12\x10\n\x08\x63hecksum\x18\x04 \x01(\x07\x12\x15\n\rbatch_time_ns\x18\x05 \x01(\x06\x12\x0c\n\x04host\x18\x06 \x01(\t\x12\x0e\n\x06\x65vents\x18\x07 \x01(\x0c\x12\x12\n\ndetections\x18\x08 \x01(\x0c\x12\x10\n\x08\x62indings\x18\t \x01(\x0c\x12\x35\n\x05kinds\x18\n \x03(\x0b\x32&.modelward.v1.AppendRequest.KindsEntry\x12\x12\n\nquarantine\x18\x0b \x01(\t\x1a,\n\nKindsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"2\n\x0b\x41ppendReply\x12\x0e\n\x06stored\x18\x01 \x01(\x08\x12\x13\n\x0bquarantined\x18\x02 \x01(\t\"J\n\x0bHeldRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x0c\x12\x0c\n\x04\x66rom\x18\x03 \x01(\x04\x12\x0c\n\x04host\x18\x04 \x01(\t\".\n\tHeldReply\x12!\n\x04held\x18\x01 \x03(\x0b\x32\x13.modelward.v1.Range\"\xd9\x01\n\rReportRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\x0c\x12\r\n\x05\x65poch\x18\x03 \x01(\x0c\x12\"\n\x05hello\x18\x04 \x01(\x0b\x32\x13.modelward.v1.Hello\x12*\n\theartbeat\x18\x05 \x01(\x0b\x32\x17.modelward.v1.Heartbeat\x12\x0e\n\x06\x63losed\x18\x06 \x01(\x08\x12\x12\n\ndetections\x18\x07 \x01(\x0c\x12%\n\x08received\x18\x08 \x03(\x0b\x32\x13.modelward.v1.Count\"\r\n\x0bReportReply\"\xb2\x01\n\rSelectRequest\x12\x0b\n\x03sql\x18\x01 \x01(\t\x12?\n\nparameters\x18\x02 \x03(\x0b\x32+.modelward.v1.SelectRequest.ParametersEntry\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\x12\x10\n\x08max_rows\x18\x04 \x01(\r\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\x0bSelectReply\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t2\xc8\x02\n\x05Store\x12@\n\x06\x41ppend\x12\x1b.modelward.v1.AppendRequest\x1a\x19.modelward.v1.AppendReply\x12:\n\x04Held\x12\x19.modelward.v1.HeldRequest\x1a\x17.modelward.v1.HeldReply\x12@\n\x06Report\x12\x1b.modelward.v1.ReportRequest\x1a\x19.modelward.v1.ReportReply\x12@\n\x06Select\x12\x1b.modelward.v1.SelectRequest\x1a\x19.modelward.v1.SelectReply\x12=\n\x03\x41sk\x12\x1b.modelward.v1.SelectRequest\x1a\x19.modelward.v1.SelectReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18modelward/v1/store.proto\x12\x0cmodelward.v1\x1a\x19modelward/v1/stream.proto\"\xbd\x02\n\rAppendRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x0c\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12\x10\n\x08\x63hecksum\x18\x04 \x01(\x07\x12\x15\n\rbatch_time_ns\x18\x05 \x01(\x06\x12\x0c\n\x04host\x18\x06 \x01(\t\x12\x0e\n\x06\x65vents\x18\x07 \x01(\x0c\x12\x12\n\ndetections\x18\x08 \x01(\x0c\x12\x10\n\x08\x62indings\x18\t \x01(\x0c\x12\x35\n\x05kinds\x18\n \x03(\x0b\x32&.modelward.v1.AppendRequest.KindsEntry\x12\x12\n\nquarantine\x18\x0b \x01(\t\x12\x15\n\rdecoded_bytes\x18\x0c \x01(\x04\x1a,\n\nKindsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"2\n\x0b\x41ppendReply\x12\x0e\n\x06stored\x18\x01 \x01(\x08\x12\x13\n\x0bquarantined\x18\x02 \x01(\t\"J\n\x0bHeldRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x0c\x12\x0c\n\x04\x66rom\x18\x03 \x01(\x04\x12\x0c\n\x04host\x18\x04 \x01(\t\".\n\tHeldReply\x12!\n\x04held\x18\x01 \x03(\x0b\x32\x13.modelward.v1.Range\"\xd9\x01\n\rReportRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\x0c\x12\r\n\x05\x65poch\x18\x03 \x01(\x0c\x12\"\n\x05hello\x18\x04 \x01(\x0b\x32\x13.modelward.v1.Hello\x12*\n\theartbeat\x18\x05 \x01(\x0b\x32\x17.modelward.v1.Heartbeat\x12\x0e\n\x06\x63losed\x18\x06 \x01(\x08\x12\x12\n\ndetections\x18\x07 \x01(\x0c\x12%\n\x08received\x18\x08 \x03(\x0b\x32\x13.modelward.v1.Count\"\r\n\x0bReportReply\"\xb2\x01\n\rSelectRequest\x12\x0b\n\x03sql\x18\x01 \x01(\t\x12?\n\nparameters\x18\x02 \x03(\x0b\x32+.modelward.v1.SelectRequest.ParametersEntry\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\x12\x10\n\x08max_rows\x18\x04 \x01(\r\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\x0bSelectReply\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t2\xc8\x02\n\x05Store\x12@\n\x06\x41ppend\x12\x1b.modelward.v1.AppendRequest\x1a\x19.modelward.v1.AppendReply\x12:\n\x04Held\x12\x19.modelward.v1.HeldRequest\x1a\x17.modelward.v1.HeldReply\x12@\n\x06Report\x12\x1b.modelward.v1.ReportRequest\x1a\x19.modelward.v1.ReportReply\x12@\n\x06Select\x12\x1b.modelward.v1.SelectRequest\x1a\x19.modelward.v1.SelectReply\x12=\n\x03\x41sk\x12\x1b.modelward.v1.SelectRequest\x1a\x19.modelward.v1.SelectReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,25 +37,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SELECTREQUEST_PARAMETERSENTRY']._loaded_options = None
   _globals['_SELECTREQUEST_PARAMETERSENTRY']._serialized_options = b'8\001'
   _globals['_APPENDREQUEST']._serialized_start=70
-  _globals['_APPENDREQUEST']._serialized_end=364
-  _globals['_APPENDREQUEST_KINDSENTRY']._serialized_start=320
-  _globals['_APPENDREQUEST_KINDSENTRY']._serialized_end=364
-  _globals['_APPENDREPLY']._serialized_start=366
-  _globals['_APPENDREPLY']._serialized_end=416
-  _globals['_HELDREQUEST']._serialized_start=418
-  _globals['_HELDREQUEST']._serialized_end=492
-  _globals['_HELDREPLY']._serialized_start=494
-  _globals['_HELDREPLY']._serialized_end=540
-  _globals['_REPORTREQUEST']._serialized_start=543
-  _globals['_REPORTREQUEST']._serialized_end=760
-  _globals['_REPORTREPLY']._serialized_start=762
-  _globals['_REPORTREPLY']._serialized_end=775
-  _globals['_SELECTREQUEST']._serialized_start=778
-  _globals['_SELECTREQUEST']._serialized_end=956
-  _globals['_SELECTREQUEST_PARAMETERSENTRY']._serialized_start=907
-  _globals['_SELECTREQUEST_PARAMETERSENTRY']._serialized_end=956
-  _globals['_SELECTREPLY']._serialized_start=958
-  _globals['_SELECTREPLY']._serialized_end=1014
-  _globals['_STORE']._serialized_start=1017
-  _globals['_STORE']._serialized_end=1345
+  _globals['_APPENDREQUEST']._serialized_end=387
+  _globals['_APPENDREQUEST_KINDSENTRY']._serialized_start=343
+  _globals['_APPENDREQUEST_KINDSENTRY']._serialized_end=387
+  _globals['_APPENDREPLY']._serialized_start=389
+  _globals['_APPENDREPLY']._serialized_end=439
+  _globals['_HELDREQUEST']._serialized_start=441
+  _globals['_HELDREQUEST']._serialized_end=515
+  _globals['_HELDREPLY']._serialized_start=517
+  _globals['_HELDREPLY']._serialized_end=563
+  _globals['_REPORTREQUEST']._serialized_start=566
+  _globals['_REPORTREQUEST']._serialized_end=783
+  _globals['_REPORTREPLY']._serialized_start=785
+  _globals['_REPORTREPLY']._serialized_end=798
+  _globals['_SELECTREQUEST']._serialized_start=801
+  _globals['_SELECTREQUEST']._serialized_end=979
+  _globals['_SELECTREQUEST_PARAMETERSENTRY']._serialized_start=930
+  _globals['_SELECTREQUEST_PARAMETERSENTRY']._serialized_end=979
+  _globals['_SELECTREPLY']._serialized_start=981
+  _globals['_SELECTREPLY']._serialized_end=1037
+  _globals['_STORE']._serialized_start=1040
+  _globals['_STORE']._serialized_end=1368
 # @@protoc_insertion_point(module_scope)

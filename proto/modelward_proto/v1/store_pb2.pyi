@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AppendRequest(_message.Message):
-    __slots__ = ("agent_id", "epoch", "number", "checksum", "batch_time_ns", "host", "events", "detections", "bindings", "kinds", "quarantine")
+    __slots__ = ("agent_id", "epoch", "number", "checksum", "batch_time_ns", "host", "events", "detections", "bindings", "kinds", "quarantine", "decoded_bytes")
     class KindsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +27,7 @@ class AppendRequest(_message.Message):
     BINDINGS_FIELD_NUMBER: _ClassVar[int]
     KINDS_FIELD_NUMBER: _ClassVar[int]
     QUARANTINE_FIELD_NUMBER: _ClassVar[int]
+    DECODED_BYTES_FIELD_NUMBER: _ClassVar[int]
     agent_id: bytes
     epoch: bytes
     number: int
@@ -38,7 +39,8 @@ class AppendRequest(_message.Message):
     bindings: bytes
     kinds: _containers.ScalarMap[str, int]
     quarantine: str
-    def __init__(self, agent_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., number: _Optional[int] = ..., checksum: _Optional[int] = ..., batch_time_ns: _Optional[int] = ..., host: _Optional[str] = ..., events: _Optional[bytes] = ..., detections: _Optional[bytes] = ..., bindings: _Optional[bytes] = ..., kinds: _Optional[_Mapping[str, int]] = ..., quarantine: _Optional[str] = ...) -> None: ...
+    decoded_bytes: int
+    def __init__(self, agent_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., number: _Optional[int] = ..., checksum: _Optional[int] = ..., batch_time_ns: _Optional[int] = ..., host: _Optional[str] = ..., events: _Optional[bytes] = ..., detections: _Optional[bytes] = ..., bindings: _Optional[bytes] = ..., kinds: _Optional[_Mapping[str, int]] = ..., quarantine: _Optional[str] = ..., decoded_bytes: _Optional[int] = ...) -> None: ...
 
 class AppendReply(_message.Message):
     __slots__ = ("stored", "quarantined")

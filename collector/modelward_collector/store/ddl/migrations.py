@@ -21,8 +21,8 @@ DURABLE = (
     "fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 10000, "
     "min_bytes_for_wide_part = 33554432"
 )
-"""Settings of every table whose rows are acknowledged. The engine's defaults lose rows at a power cut and deduplicate nothing. Small
-parts stay compact: one file to sync instead of one for each column."""
+"""Settings of every table whose rows are acknowledged. The engine's defaults lose rows at a power cut and deduplicate
+nothing. Small parts stay compact: one file to sync instead of one for each column."""
 
 _EXTRA_DAYS = {"batches": 2, "bindings": 2, "detections_raw": 0, "events_raw": 0, "quarantine": 0, "ledger_raw": 2}
 """Days that a table keeps beyond the retention: names of batches outlive the events, so that a resend is known."""
