@@ -40,7 +40,8 @@ def fork(parent: tuple[int, int], child: tuple[int, int], at: int, grandparent: 
 
 
 def server() -> Any:
-    return execd(b"/usr/bin/python3.11", b"python", b"app.py", at=200_000_000_000)
+    flags = int(Flag.LEADER | Flag.ROOT | Flag.SERVER)
+    return execd(b"/usr/bin/python3.11", b"python", b"app.py", at=200_000_000_000, flags=flags)
 
 
 def test_chain_changes_before_an_exec_or_not_after_it(enricher: Enricher) -> None:
@@ -139,17 +140,28 @@ def test_a_child_whose_fork_comes_late_shows_what_it_executes_later(enricher: En
     assert (before["process_chain"], after["process_chain"]) == ("python3.11 > python3.11", "python3.11 > sh")
 
 
-def test_a_process_from_outside_the_group_counts_as_child(enricher: Enricher) -> None:
-    probe = execd(b"/usr/bin/curl", b"curl", key=(5000, 9), parent=(4000, 8), at=300_000_000_000)
-    assert [row["process_entry"] for row in rows(enricher, server(), probe)] == ["server", "entered"]
+def test_a_server_counts_as_something_else(enricher: Enricher) -> None:
+    model = record(Kind.FILE_OPEN, b"/m.gguf", flags=int(Flag.ROOT | Flag.ARTIFACT), instance=7)
+    assert [row["process_entry"] for row in rows(enricher, model)] == ["server"]
+    assert [row["process_entry"] for row in rows(enricher, server())] == ["server"]
 
 
-def test_a_program_that_only_reads_an_artifact_counts_as_server(enricher: Enricher) -> None:
-    assert rows(enricher, execd(b"/usr/bin/sha256sum", b"sha256sum", b"m.gguf"))[0]["process_entry"] == "reader"
+def test_a_shell_in_the_place_of_a_server_counts_as_server(enricher: Enricher) -> None:
+    taken = execd(b"/bin/sh", b"sh", at=300_000_000_000)
+    later = record(Kind.FILE_OPEN, b"/x", at=300_000_000_001)
+    assert [row["process_entry"] for row in rows(enricher, server(), taken, later)] == ["server", "child", "child"]
 
 
-def test_a_workload_calls_its_own_program_a_reader(enricher: Enricher) -> None:
-    assert rows(enricher, execd(b"/tmp/sha256sum", b"sha256sum"))[0]["process_entry"] == "server"
+def test_a_repeat_told_late_makes_a_shell_a_server(enricher: Enricher) -> None:
+    rows(enricher, server(), execd(b"/bin/sh", b"sh", at=300_000_000_000))
+    repeat = record(Kind.FILE_OPEN, b"/x", at=250_000_000_000, flags=int(Flag.ROOT | Flag.SERVER))
+    later = record(Kind.FILE_OPEN, b"/x", at=310_000_000_000)
+    assert [row["process_entry"] for row in rows(enricher, repeat, later)] == ["server", "child"]
+
+
+def test_an_orphan_of_a_workload_counts_as_entered(enricher: Enricher) -> None:
+    orphan = record(Kind.FILE_OPEN, b"/x", key=(5000, 9), parent=(4000, 8), at=300_000_000_000)
+    assert rows(enricher, server(), orphan)[1]["process_entry"] == "child"
 
 
 def test_a_forked_worker_of_a_server_counts_as_child(enricher: Enricher) -> None:

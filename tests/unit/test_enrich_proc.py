@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from modelward_agent.enrich.enricher import Enricher
 from modelward_agent.enrich.proc_files import ProcFiles, same_start
-from modelward_agent.sensor.constants import Trigger
+from modelward_agent.sensor.constants import Flag, Trigger
 from modelward_proto.kinds import Kind
 
 from tests.unit.kernel_records import BOOT, batch, record
@@ -116,3 +117,68 @@ def test_a_command_line_that_hangs_stops_the_agent(tmp_path: Path) -> None:
     os.close(os.open(folder / "cmdline", os.O_RDWR | os.O_NONBLOCK))
     assert [seen and seen.path for seen in found] == [b"/bin/evil"] * 6
     assert len(hanging) == 4, "no more threads are left behind than that"
+
+
+def adopted(enricher: Enricher, own: tuple[int, int], parent: tuple[int, int]) -> str:
+    opened = record(Kind.FILE_OPEN, b"/m.gguf", key=own, root=own, parent=parent, flags=int(Flag.ROOT | Flag.ARTIFACT))
+    (row,) = enricher.enrich(batch(opened)).to_pylist()
+    return str(row["process_entry"])
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def first_child(pid: int) -> int:
+    until = time.monotonic() + 10
+    while not children(pid) and time.monotonic() < until:
+        time.sleep(0.01)
+    return children(pid)[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a pid namespace")
+def test_a_process_put_into_a_container_from_outside_counts_as_its_own() -> None:
+    with subprocess.Popen(["unshare", "--pid", "--fork", "sh", "-c", "sleep 60; :"]) as container:
+        init = first_child(container.pid)
+        first_child(init)
+        with subprocess.Popen(["nsenter", "--pid", "--target", str(init), "sleep", "60"]) as probe:
+            try:
+                entered, own = first_child(probe.pid), children(init)[0]
+                enricher = Enricher(boot_id=BOOT)
+                assert adopted(enricher, key(entered), key(probe.pid)) == "entered"
+                assert adopted(enricher, key(init), key(container.pid)) == "server"
+                assert adopted(enricher, key(own), key(init)) == "server"
+                inside = record(Kind.FILE_OPEN, b"/x", key=key(entered), root=key(init), parent=key(probe.pid))
+                (row,) = Enricher(boot_id=BOOT).enrich(batch(inside)).to_pylist()
+                assert row["process_entry"] == "child"
+                assert adopted(enricher, key(probe.pid), key(os.getpid())) == "server"
+            finally:
+                os.kill(init, signal.SIGKILL)
+                probe.kill()
+                container.kill()
+
+
+def test_a_tool_that_reads_an_artifact_counts_as_server(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.gguf")
+    with subprocess.Popen(["sha256sum", tmp_path / "m.gguf"]) as reader:
+        try:
+            until = time.monotonic() + 10
+            while not os.readlink(f"/proc/{reader.pid}/exe").endswith("sum") and time.monotonic() < until:
+                time.sleep(0.01)
+            assert adopted(Enricher(boot_id=BOOT), key(reader.pid), key(os.getpid())) == "reader"
+        finally:
+            reader.kill()
+
+
+def test_a_workloads_own_program_counts_as_reader(tmp_path: Path) -> None:
+    program = tmp_path / "sha256sum"
+    program.write_bytes(Path("/bin/sleep").read_bytes())
+    program.chmod(0o755)
+    with subprocess.Popen([program, "60"]) as reader:
+        try:
+            until = time.monotonic() + 10
+            while not os.readlink(f"/proc/{reader.pid}/exe").endswith("sum") and time.monotonic() < until:
+                time.sleep(0.01)
+            assert adopted(Enricher(boot_id=BOOT), key(reader.pid), key(os.getpid())) == "server"
+        finally:
+            reader.kill()

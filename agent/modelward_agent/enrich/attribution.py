@@ -7,14 +7,14 @@ look, however many rows it has.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelward_proto.text import escape, quote_arguments
 
 from modelward_agent.enrich.containers import HOST, Container, parse_cgroups
 from modelward_agent.enrich.proc_files import ProcFiles, same_start
-from modelward_agent.enrich.process_table import NO_KEY, NO_PROGRAM, Key, Process, ProcessTable, Program
+from modelward_agent.enrich.process_table import NO_KEY, Key, Process, ProcessTable, Program
 from modelward_agent.enrich.redact import redact
 from modelward_agent.enrich.runtime import guess
 from modelward_agent.enrich.text_columns import clip
@@ -132,9 +132,11 @@ class Attribution:
     def executed(self, sighting: Sighting, path: bytes, arguments: Sequence[bytes]) -> str:
         """A process runs another program from now on. Returns its whole command line, secrets redacted."""
         process = self._process(sighting, ask_proc=False)
-        process.server = sighting.is_server
         line = quote_arguments(redact(arguments))
-        process.run(self._program(sighting.time_ns, path, arguments, line))
+        program = self._program(sighting.time_ns, path, arguments, line)
+        # A root is a server of the list, or was there when it opened an artifact: what it executes after that
+        # is neither.
+        process.run(replace(program, replaced_root=_is_root(sighting) and not sighting.is_server))
         return line
 
     def forked(self, parent: Sighting, child: Key) -> None:
@@ -157,13 +159,11 @@ class Attribution:
             return Who()
         at = sighting.time_ns
         process = self._process(sighting, ask_proc=not will_exec)
-        process.server |= sighting.is_server
         program = process.program(at)
         parent = self._ancestor(sighting.parent)
         workload = self.workloads.of(sighting.group, sighting.root)
         self._settle(workload, process, sighting)
-        is_root = sighting.is_root or process.key == sighting.root
-        if is_root or process.server:
+        if _is_root(sighting) or sighting.is_server:
             self.workloads.runs(workload, program.runtime, program.runtime_rank)
         return Who(
             entity_id=self.entity_id(process.key),
@@ -173,7 +173,7 @@ class Attribution:
             command_line=program.command_line,
             parent_path=parent.program(at).path if parent is not None else "",
             chain=self.table.chain(process, at, lambda of: self._ancestor(of.parent)),
-            entry=_entry(process, program, is_root),
+            entry=_entry(process, program, sighting),
             container=process.container or workload.container,
             workload_id=workload.id,
             runtime=workload.runtime,
@@ -195,18 +195,16 @@ class Attribution:
         return process
 
     def _first_sight(self, sighting: Sighting, ask_proc: bool) -> Process:
-        """A process of which no fork was recorded: it was there before the agent, or entered the group,
-        or the record was lost."""
+        """A process of which no fork was recorded: a root, or one from before the agent, or the record is lost."""
         process = Process(sighting.key, parent=sighting.parent, parent_exact=True)
         parent = self.table.get(sighting.parent)
         if ask_proc:
             self._ask_proc(process)
         if not process.programs and parent is not None and parent.programs:
             process.programs.append(parent.program(sighting.time_ns))
-        outside = parent is None or parent.group != sighting.group
-        is_root = sighting.is_root or sighting.key == sighting.root
-        # An orphan's parent is pid 1; that says nothing about how it came in.
-        process.entered = bool(sighting.group) and outside and not is_root and sighting.parent[0] > 1
+        # Others than roots have their group from a parent in it: they came from inside, whoever is their parent now.
+        if _is_root(sighting) and self._proc is not None:
+            process.entered = self._proc.entered(sighting.key, sighting.parent)
         return self.table.add(process)
 
     def _ancestor(self, key: Key) -> Process | None:
@@ -266,10 +264,15 @@ class Attribution:
         return container
 
 
-def _entry(process: Process, program: Program, is_root: bool) -> int:
-    if process.server:
+def _is_root(sighting: Sighting) -> bool:
+    return sighting.is_root or sighting.key == sighting.root != NO_KEY
+
+
+def _entry(process: Process, program: Program, sighting: Sighting) -> int:
+    if sighting.is_server:
         return SERVER
-    if is_root:
-        reads = program is not NO_PROGRAM and program.path.startswith(_SYSTEM) and program.name in _READERS
-        return READER if reads else SERVER
-    return ENTERED if process.entered else CHILD
+    if process.entered:
+        return ENTERED
+    if not _is_root(sighting) or program.replaced_root:
+        return CHILD
+    return READER if program.path.startswith(_SYSTEM) and program.name in _READERS else SERVER

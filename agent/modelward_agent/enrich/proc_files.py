@@ -60,6 +60,24 @@ class ProcFiles:
             return None
         return text
 
+    def entered(self, key: tuple[int, int], parent: tuple[int, int]) -> bool:
+        """Whether a process was put into a pid namespace from outside, as ``docker exec`` and probes do.
+
+        Its parent lives in an outer namespace, and it is not the namespace's first process. A workload cannot come
+        to look like that: within a namespace, orphans go to the namespace's first process.
+        """
+        own, above = self._pids(key), self._pids(parent)
+        return 0 < len(above) < len(own) and own[-1] != b"1"
+
+    def _pids(self, key: tuple[int, int]) -> list[bytes]:
+        """Pids of a process in each namespace it is in, from the outermost on; none when it is gone."""
+        status = self._read(key[0], "status", _MOST) or b""
+        started = self._stat(key[0])
+        at = status.find(b"\nNSpid:")
+        if at < 0 or started is None or started[0] != key[1] // _TICK_NS:
+            return []
+        return status[at + 7 : status.find(b"\n", at + 1)].split()
+
     def key(self, pid: int) -> tuple[int, int]:
         """Pid and start time rounded down to a clock tick; (0, 0) when it is gone."""
         stat = self._stat(pid)

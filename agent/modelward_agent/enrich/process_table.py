@@ -35,6 +35,8 @@ class Program:
     command_line: str
     runtime: str = ""
     runtime_rank: int = 0
+    replaced_root: bool = False
+    """It took the place of the program for whose sake its process is tracked."""
 
     @property
     def name(self) -> str:
@@ -60,8 +62,8 @@ class Process:
     container: Container | None = None
     container_sought: bool = False
     """/proc was asked in vain: it is gone, and will not come back."""
-    server: bool = False
     entered: bool = False
+    """Started from outside its container's pid namespace, and not as its first process."""
     exited_ns: int = 0
     programs: list[Program] = field(default_factory=list)
 

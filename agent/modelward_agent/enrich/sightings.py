@@ -80,7 +80,7 @@ class Sightings:
         shown["parent_start_ns"][at] = self._own["start_ns"][at]
         shown["tgid"][at] = rows.column("child_tgid")[at]
         shown["start_ns"][at] = rows.column("child_start_ns")[at]
-        shown["flags"][at] = 0
+        shown["flags"][at] &= np.uint32(_SERVER)
         return shown
 
     def _find(self) -> None:
