@@ -4,49 +4,47 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CLANG ?= clang-19
 EXTRAS := collector,cli,agent,servers
-BPF_SOURCES := $(wildcard agent/bpf/*.c agent/bpf/*.h)
-BPF_OBJECTS := $(patsubst agent/bpf/%.bpf.c,agent/modelward_agent/bpf/%.bpf.o,$(wildcard agent/bpf/*.bpf.c))
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test bench bpf proto proto-check lint unit kernel attacks benign e2e browser wheel install install-dev clean system-build system-test
+.PHONY: help demo test bench bpf bpf-check proto proto-check lint unit kernel attacks benign e2e browser wheel install install-dev clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
+	@grep -hE '^[a-z][a-z -]*:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):.*## /  make \1\t/' | expand -t 24
 
-build/.system-build: deploy/packages.sh
-	deploy/packages.sh build
+build/.packages-%: deploy/packages.sh
+	@deploy/packages.sh $*
 	@mkdir -p build && touch $@
 
-build/.system-test: deploy/packages.sh
-	deploy/packages.sh test
-	@mkdir -p build && touch $@
-
-$(BIN)/python: build/.system-build
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-
-bpf: build/.system-build $(BPF_OBJECTS)  ## compile the kernel side
-
-agent/modelward_agent/bpf/%.bpf.o: agent/bpf/%.bpf.c $(BPF_SOURCES)
-	@mkdir -p $(@D)
-	$(CLANG) -g -O2 -Wall -Werror -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 -I agent/bpf -c $< -o $@
+$(BIN)/python: build/.packages-run
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@touch $@
 
 $(VENV)/.installed: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	@echo "installing Modelward and the model servers of the demo into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS),dev]'
+	@echo "installing what the tests need into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS),dev]'
 	@touch $@
 
-install: bpf $(VENV)/.installed  ## daemons and command, in .venv
-install-dev: install build/.system-test $(VENV)/.installed-dev  ## and what the tests need
+install: $(VENV)/.installed  ## daemons and command, in .venv
+	@$(PYTHON) agent/bpf/build.py
+
+install-dev: build/.packages-compile build/.packages-test install $(VENV)/.installed-dev  ## and what the tests need
 
 demo: install  ## the main job, told step by step (FRAMEWORK=torch, KEEP=1)
-	$(BIN)/python -m deploy.demo $(if $(FRAMEWORK),--framework $(FRAMEWORK)) $(if $(KEEP),--keep)
+	@$(BIN)/python -m deploy.demo $(if $(FRAMEWORK),--framework $(FRAMEWORK)) $(if $(KEEP),--keep)
+
+bpf: build/.packages-compile  ## compile the kernel side, if it changed
+	@$(PYTHON) agent/bpf/build.py
+
+bpf-check: build/.packages-compile  ## are the kernel objects what the sources make
+	@$(PYTHON) agent/bpf/build.py --check
 
 proto: install-dev  ## generate proto/modelward_proto/v1 from proto/modelward/v1
 	$(BIN)/python proto/generate.py
@@ -71,4 +69,4 @@ test: install-dev  ## everything CI runs
 	MODELWARD_REQUIRE=all .ci/suites.sh
 
 clean:  ## remove what was built
-	rm -rf build $(VENV) agent/modelward_agent/bpf/*.o
+	rm -rf build $(VENV)

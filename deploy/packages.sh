@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that building (clang, libbpf) or testing (a browser) needs. What is there already is left alone.
+# Installs the Debian packages that running, compiling the kernel side, or testing needs. What is there already is left alone.
 set -euo pipefail
 case "${1:-}" in
-  build) wanted=(clang-19 libbpf-dev libbpf1 python3-venv) ;;
-  test) wanted=(chromium chromium-driver strace openssl) ;;
-  *) echo "usage: $0 build|test" >&2; exit 2 ;;
+  run) wanted=(libbpf1 python3-venv) ;;
+  compile) wanted=(clang-19 libbpf-dev) ;;
+  test) wanted=(chromium chromium-driver curl gcc libc6-dev iproute2 openssl) ;;
+  *) echo "usage: $0 run|compile|test" >&2; exit 2 ;;
 esac
 missing=()
 for package in "${wanted[@]}"; do
