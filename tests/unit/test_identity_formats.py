@@ -96,9 +96,7 @@ def test_joblib_and_pickle_are_taken_for_another(tmp_path: Path) -> None:
         ("empty", lambda: b"", "unknown"),
     ],
 )
-def test_a_format_is_taken_for_another(
-    tmp_path: Path, name: str, make: Callable[[], bytes], expected: str
-) -> None:
+def test_a_format_is_taken_for_another(tmp_path: Path, name: str, make: Callable[[], bytes], expected: str) -> None:
     assert facts(written(tmp_path / name, make())).format == expected
 
 
@@ -128,8 +126,7 @@ def test_a_pickle_is_loaded(tmp_path: Path) -> None:
         struct.pack("<4sIQQ", b"GGUF", 3, 1, 2**63),
         struct.pack("<4sIQQQ", b"GGUF", 3, 1, 1, 2**63) + b"x",
         struct.pack("<4sIQQQ4sIIQ", b"GGUF", 3, 1, 1, 4, b"keyy", 9, 8, 2**40),
-        struct.pack("<4sIQQQ4sIIQ", b"GGUF", 3, 1, 1, 4, b"keyy", 9, 9, 2**20)
-        + struct.pack("<IQ", 9, 2**20) * 50,
+        struct.pack("<4sIQQQ4sIIQ", b"GGUF", 3, 1, 1, 4, b"keyy", 9, 9, 2**20) + struct.pack("<IQ", 9, 2**20) * 50,
         struct.pack("<4sIQQQ4sI", b"GGUF", 3, 1, 1, 4, b"keyy", 77),
         b"GGUF\x09\x00\x00\x00",
         b"GGUF",
@@ -162,9 +159,7 @@ def test_damage_anywhere_in_a_header_raises(tmp_path: Path, data: st.DataObject)
     raw = bytearray((tmp_path / name).read_bytes())
     for _ in range(data.draw(st.integers(1, 6))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
-    assert facts(
-        written(tmp_path / "damaged", bytes(raw[: data.draw(st.integers(0, len(raw)))])), name.encode()
-    ).format
+    assert facts(written(tmp_path / "damaged", bytes(raw[: data.draw(st.integers(0, len(raw)))])), name.encode()).format
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -47,9 +47,7 @@ def test_an_identity_row_does_not_bind(tmp_path: Path) -> None:
     (row,) = enricher.enrich(batch(np.frombuffer(raw, records.LARGE))).to_pylist()
     assert row["event_name"] == "model_identity"
     assert row["model_instance"] == 77
-    assert {
-        name: row[f"model_{name}"] for name in ("id", "revision", "digest", "format", "source", "path")
-    } == {
+    assert {name: row[f"model_{name}"] for name in ("id", "revision", "digest", "format", "source", "path")} == {
         "id": "acme/tiny",
         "revision": "abc",
         "digest": "9" * 64,
@@ -65,9 +63,7 @@ def test_an_identity_row_does_not_bind(tmp_path: Path) -> None:
 
 def test_other_rows_have_model_columns(tmp_path: Path) -> None:
     enricher = Enricher(boot_id=BOOT, proc=tmp_path)
-    (row,) = enricher.enrich(
-        batch(record(Kind.FILE_OPEN, b"/x", b"y", b"", b"", b'{"id":"forged"}', instance=77))
-    ).to_pylist()
+    (row,) = enricher.enrich(batch(record(Kind.FILE_OPEN, b"/x", b"y", b"", b"", b'{"id":"forged"}', instance=77))).to_pylist()
     assert [row[f"model_{name}"] for name in ("id", "digest", "path")] == ["", "", ""]
 
 
@@ -83,27 +79,18 @@ def test_a_bound_origin_is_not_named(tmp_path: Path) -> None:
 @given(st.binary(max_size=100), st.binary(max_size=200))
 def test_a_hostile_identity_raises_or_is_not_inert(path: bytes, text: bytes) -> None:
     found = parse_identity(path, text)
-    assert all(
-        is_inert(part)
-        for part in (found.id, found.revision, found.digest, found.format, found.source, found.path)
-    )
+    assert all(is_inert(part) for part in (found.id, found.revision, found.digest, found.format, found.source, found.path))
 
 
 @given(
     st.recursive(
         st.none() | st.integers() | st.text() | st.floats(),
-        lambda inner: (
-            st.dictionaries(st.sampled_from(["id", "revision", "digest", "format", "source"]), inner)
-            | st.lists(inner)
-        ),
+        lambda inner: st.dictionaries(st.sampled_from(["id", "revision", "digest", "format", "source"]), inner) | st.lists(inner),
     )
 )
 def test_hostile_json_raises_or_is_not_bounded(told: object) -> None:
     found = told_identity(b"/x", told)
-    assert all(
-        is_inert(part) and len(part) <= 256 * 16
-        for part in (found.id, found.revision, found.format, found.source)
-    )
+    assert all(is_inert(part) and len(part) <= 256 * 16 for part in (found.id, found.revision, found.format, found.source))
     assert len(found.digest) in (0, 64)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
+import mmap
 import os
 import shutil
 import subprocess
@@ -113,9 +115,7 @@ def test_a_changed_file_keeps_the_digest_of_its_old_content(resolver: Resolver, 
     assert first.digest != second.digest == sha256sum(made)
 
 
-def test_a_swapped_file_is_hashed_as_the_model(
-    resolver: Resolver, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_swapped_file_is_hashed_as_the_model(resolver: Resolver, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = tmp_path / "m.joblib"
     made.write_bytes(b"\x80\x04one.")
     told = artifact(made)
@@ -126,9 +126,7 @@ def test_a_swapped_file_is_hashed_as_the_model(
     assert "is another file by now" in caplog.text
 
 
-def test_a_missing_file_has_no_identity(
-    resolver: Resolver, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_missing_file_has_no_identity(resolver: Resolver, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = tmp_path / "gone.gguf"
     made.write_bytes(b"GGUF")
     told = artifact(made)
@@ -138,9 +136,31 @@ def test_a_missing_file_has_no_identity(
     assert "artifact identified in part" in caplog.text
 
 
-def test_a_corrupt_file_has_no_digest(
-    resolver: Resolver, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_unlinked_while_open_has_no_digest(resolver: Resolver, tmp_path: Path) -> None:
+    made = write_gguf(tmp_path / "m.gguf")
+    told, digest = artifact(made), sha256sum(made)
+    with made.open("rb"):
+        made.unlink()
+        assert identify(resolver, told).digest == digest
+
+
+def test_a_file_replaced_while_mapped_has_no_digest(resolver: Resolver, tmp_path: Path) -> None:
+    made = write_gguf(tmp_path / "m.gguf")
+    told, digest = artifact(made), sha256sum(made)
+    with made.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    # Python's mmap keeps a descriptor of its own; what is left then is the mapping alone.
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{name}") == str(made):
+                os.close(int(name))
+    write_gguf(tmp_path / "n.gguf", name="other").rename(made)
+    assert identify(resolver, told).digest == digest
+    with contextlib.suppress(OSError):
+        mapped.close()
+
+
+def test_a_corrupt_file_has_no_digest(resolver: Resolver, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = tmp_path / "m.gguf"
     made.write_bytes(b"GGUF\x03\0\0\0" + b"\xff" * 64)
     found = identify(resolver, artifact(made))
@@ -157,9 +177,7 @@ def test_a_fifo_stops_the_identification_of_all_later_files(resolver: Resolver, 
     assert found[2].digest == sha256sum(tmp_path / "n.gguf")
 
 
-def test_a_silent_worker_stops_the_identification_of_all_later_files(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_silent_worker_stops_the_identification_of_all_later_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     slow = tmp_path / "slow.bin"
     slow.write_bytes(bytes(20 << 20))
     # A budget so small that the worker sleeps for longer than it may be silent.
@@ -265,9 +283,7 @@ def test_the_worker_loads_what_it_does_not_need() -> None:
     assert not {"numpy", "pyarrow", "grpc"} & set(loaded)
 
 
-def test_logs_show_raw_bytes_of_a_path(
-    resolver: Resolver, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_logs_show_raw_bytes_of_a_path(resolver: Resolver, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         made = Path(os.fsdecode(os.fsencode(tmp_path) + b"/m\x1b.gguf"))
         made.write_bytes(b"GGUF")

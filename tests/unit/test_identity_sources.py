@@ -25,9 +25,7 @@ def place() -> Iterator[Place]:
 
 def test_a_hugging_face_blob_is_not_named_after_its_repository() -> None:
     root = b"/root/.cache/huggingface/hub/models--meta-llama--Llama-3--8B"
-    found = find_source(
-        root + b"/blobs/" + SHA, root + b"/snapshots/" + REVISION + b"/model.safetensors", None
-    )
+    found = find_source(root + b"/blobs/" + SHA, root + b"/snapshots/" + REVISION + b"/model.safetensors", None)
     assert found == Source("hf_cache", b"meta-llama/Llama-3--8B", REVISION, SHA, certain=True)
 
 

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _OPENAT2 = 437
-_PIDFD_OPEN = 434
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_HELD = 4096
+_MAPS = 8 << 20
 # File systems whose st_dev is not the s_dev of the superblock: there the inode alone is compared.
 _OWN_DEVICES = frozenset((0x9123683E, 0x794C7630))  # btrfs, overlayfs
 
@@ -59,9 +61,7 @@ class Place:
         """
         how = _How(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
         relative = path.lstrip(b"/") or b"."
-        fd = _libc.syscall(
-            _OPENAT2, self.root, ctypes.c_char_p(relative), ctypes.byref(how), ctypes.sizeof(how)
-        )
+        fd = _libc.syscall(_OPENAT2, self.root, ctypes.c_char_p(relative), ctypes.byref(how), ctypes.sizeof(how))
         if fd < 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), path)
@@ -144,11 +144,9 @@ def find_artifact(place: Place, path: bytes, device: int, inode: int) -> int:
     except (OSError, ValueError) as e:
         raise ArtifactGone(f"cannot be opened: {getattr(e, 'strerror', None) or e}") from e
     try:
-        about = os.fstat(reference)
-        if not stat.S_ISREG(about.st_mode):
+        if not stat.S_ISREG(os.fstat(reference).st_mode):
             raise ArtifactChanged("is no regular file")
-        same_device = (os.major(about.st_dev) << 20 | os.minor(about.st_dev)) == device
-        if about.st_ino != inode or not (same_device or _file_system(reference) in _OWN_DEVICES):
+        if not _is(reference, device, inode):
             raise ArtifactChanged("is another file by now")
     except BaseException:
         os.close(reference)
@@ -167,22 +165,74 @@ def readable(reference: int) -> int:
     return os.open(f"/proc/self/fd/{reference}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def _root_of(pid: int, start_ns: int, proc: Path) -> int | None:
-    """The root folder of a process, if the pid still belongs to the one that started then."""
-    pidfd = _libc.syscall(_PIDFD_OPEN, pid, 0)
-    if pidfd < 0:
-        return None
+def held_artifact(pid: int, start_ns: int, device: int, inode: int, proc: Path = Path("/proc")) -> int:
+    """A reference to an artifact that has no path any more, through the process that has it open or mapped.
+
+    Raises:
+        ArtifactGone: the process is gone or does not hold it.
+    """
+    own = proc / str(pid)
+    for held in (*_entries(own / "fd"), *_mappings(own, device, inode)):
+        try:
+            reference = os.open(held, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            continue
+        if _is(reference, device, inode) and _started(own) == start_ns // _TICK_NS:
+            return reference
+        os.close(reference)
+    raise ArtifactGone("is gone, and its process does not hold it")
+
+
+def _entries(folder: Path) -> list[Path]:
     try:
-        tick_ns = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-        with open(proc / str(pid) / "stat", "rb") as file:
-            members = file.read(4096).rpartition(b")")[2].split()
-        if int(members[19]) != start_ns // tick_ns:
-            return None
-        return os.open(proc / str(pid) / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (OSError, IndexError, ValueError):
+        with os.scandir(folder) as entries:
+            return [Path(entry.path) for entry, _ in zip(entries, range(_HELD), strict=False)]
+    except OSError:
+        return []
+
+
+def _mappings(own: Path, device: int, inode: int) -> list[Path]:
+    """Where in map_files a process maps an inode."""
+    numbers = f"{device >> 20:02x}:{device & 0xFFFFF:02x} {inode} ".encode()
+    try:
+        with open(own / "maps", "rb") as file:
+            text = file.read(_MAPS)
+    except OSError:
+        return []
+    spans = [line.split(b" ", 1)[0] for line in text.splitlines() if numbers in line]
+    # maps shows addresses with leading zeros, map_files without
+    return [own / "map_files" / "-".join(f"{int(end, 16):x}" for end in span.split(b"-")) for span in spans[:4]]
+
+
+def _root_of(pid: int, start_ns: int, proc: Path) -> int | None:
+    """The root folder of a process, if the pid still belongs to the one that started then.
+
+    The start is compared after the root was opened: then the root cannot be that of a later process.
+    """
+    own = proc / str(pid)
+    try:
+        root = os.open(own / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
         return None
-    finally:
-        os.close(pidfd)
+    if _started(own) == start_ns // _TICK_NS:
+        return root
+    os.close(root)
+    return None
+
+
+def _started(own: Path) -> int:
+    """Start time in clock ticks; -1 when it is gone."""
+    try:
+        with open(own / "stat", "rb") as file:
+            return int(file.read(4096).rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return -1
+
+
+def _is(reference: int, device: int, inode: int) -> bool:
+    about = os.fstat(reference)
+    same_device = (os.major(about.st_dev) << 20 | os.minor(about.st_dev)) == device
+    return about.st_ino == inode and (same_device or _file_system(reference) in _OWN_DEVICES)
 
 
 def _file_system(fd: int) -> int:

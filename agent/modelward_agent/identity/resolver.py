@@ -45,9 +45,7 @@ class Resolver:
     of a model costs no reading. ctime is part of it because a workload can set mtime as it likes.
     """
 
-    def __init__(
-        self, *, proc: Path = Path("/proc"), bytes_per_s: int = 256 << 20, silence_s: float = 30.0
-    ) -> None:
+    def __init__(self, *, proc: Path = Path("/proc"), bytes_per_s: int = 256 << 20, silence_s: float = 30.0) -> None:
         """``silence_s``: a worker that says nothing for so long is killed."""
         self._proc = proc
         self._bytes_per_s = bytes_per_s

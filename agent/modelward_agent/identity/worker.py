@@ -22,13 +22,15 @@ from typing import Any
 
 from modelward_proto.text import escape
 
-from modelward_agent.identity.formats import Facts, read_facts
+from modelward_agent.identity.formats import read_facts
 from modelward_agent.identity.hashing import FileChanged, sha256
+from modelward_agent.identity.header import Facts
 from modelward_agent.identity.opening import (
     ArtifactChanged,
     ArtifactError,
     Place,
     find_artifact,
+    held_artifact,
     places,
     readable,
 )
@@ -81,17 +83,23 @@ def main() -> int:
 
 def _find(job: dict[str, Any], path: bytes, asked: bytes) -> tuple[int, Place]:
     """A reference to the artifact below the first root where it is found, and that root."""
-    failed: ArtifactError | None = None
-    for place in places(job["pid"], job["start_ns"], Path(job["proc"])):
+    pid, start_ns, proc = job["pid"], job["start_ns"], Path(job["proc"])
+    numbers = (job["device"], job["inode"])
+    failed: ArtifactError = ArtifactError("has no path")
+    roots = places(pid, start_ns, proc)
+    for place in roots:
         for name in (path, asked if asked.startswith(b"/") else b""):
             if not name:
                 continue
             try:
-                return find_artifact(place, name, job["device"], job["inode"]), place
+                return find_artifact(place, name, *numbers), place
             except ArtifactError as e:
                 # That something else is there now says more than that there is nothing.
-                failed = e if failed is None or isinstance(e, ArtifactChanged) else failed
-    raise failed or ArtifactError("has no path")
+                failed = failed if isinstance(failed, ArtifactChanged) else e
+    try:
+        return held_artifact(pid, start_ns, *numbers, proc), roots[0]
+    except ArtifactError:
+        raise failed from None
 
 
 def _confine(size: int) -> None:
