@@ -27,6 +27,7 @@ static __always_inline struct mw_task *state_of(struct task_struct *task)
 		return NULL;
 	t->scope_instance = 0;
 	t->asked_pointer = 0;
+	t->adopted = 0;
 	t->origin_instance = 0;
 	t->origin_time_ns = 0;
 	t->origin_scope = MW_SCOPE_NONE;

@@ -17,6 +17,7 @@ int BPF_PROG(on_newtask, struct task_struct *child, u64 clone_flags)
 	if (!c || t->excluded)
 		return 0;
 	c->asked_pointer = 0;
+	c->adopted = 0;
 	g = group_at(t->group_slot, t->group);
 	if (!g)
 		return 0;

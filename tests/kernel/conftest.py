@@ -96,6 +96,10 @@ class Host:
         found = [Event(record) for part in self.records(root) for record in part]
         return sorted(found, key=lambda event: event.time_ns)
 
+    def all_records(self) -> list[np.ndarray]:
+        """Raw records of every group on this machine."""
+        return self._raw
+
     def forget(self) -> None:
         self._raw.clear()
 

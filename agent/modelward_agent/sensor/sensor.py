@@ -70,14 +70,17 @@ class Sensor:
         self._groups_made = 0
 
     @classmethod
-    def open(cls, *, watch: Sequence[str] = (), ring_bytes: Mapping[Ring, int] | None = None,
-             exclude_pids: Iterable[int] = ()) -> Sensor:
+    def open(
+        cls, *, watch: Sequence[str] = (), ring_bytes: Mapping[Ring, int] | None = None, exclude_pids: Iterable[int] = (),
+        without: Iterable[str] = (),
+    ) -> Sensor:
         """Load the kernel side, attach what the host offers, then adopt the servers that run already.
 
         Args:
             watch: base names of programs or scripts, or modules, to treat as servers beside the shipped list.
             ring_bytes: sizes that differ from ``DEFAULT_RING_BYTES``.
             exclude_pids: the agent's own processes: they and their descendants are never tracked.
+            without: programs to leave out as if the kernel had refused them, so that the next door is taken.
 
         Raises:
             SensorError: this host cannot run it; the message says what is missing.
@@ -86,7 +89,7 @@ class Sensor:
         sizes = DEFAULT_RING_BYTES | dict(ring_bytes or {})
         names = lists(watch)
         tracefs = mounts.tracefs()
-        kernel, refused = load(sizes)
+        kernel, refused = load(sizes, without)
         sensor = cls(kernel, refused, sizes)
         try:
             sensor._fill_lists(names)
@@ -233,12 +236,18 @@ class Sensor:
             found["missed", "all"] = skipped
         return found
 
+    def programs(self) -> list[str]:
+        """Names of the kernel programs."""
+        return list(self._kernel.programs)
+
     def doors(self) -> list[DoorReport]:
         """How each effect is seen here."""
         return list(self._reports.values())
 
     def track(self, pid: int) -> None:
         """Track a process and what it starts, though it is one of the agent's own: for the canary."""
+        if self._reports["adopt"].door == "none":
+            return  # reading an artifact will do, unless it descends from an excluded process
         self._kernel.map("wanted").update(struct.pack("=I", pid), struct.pack("=I", _WANT_CANARY))
         adopt_descendants(self._kernel, self._adopted)
 
@@ -255,13 +264,13 @@ class Sensor:
         self._kernel.close()
 
 
-def load(ring_bytes: Mapping[Ring, int]) -> tuple[libbpf.Object, dict[str, str]]:
+def load(ring_bytes: Mapping[Ring, int], without: Iterable[str] = ()) -> tuple[libbpf.Object, dict[str, str]]:
     """Load the object without the programs that this kernel refuses; returns it with them and why.
 
     Raises:
         SensorError: nothing is left to leave out, and the kernel still refuses.
     """
-    refused: dict[str, str] = {}
+    refused = dict.fromkeys(without, "left out as asked")
     while True:
         kernel = libbpf.Object(records.OBJECT)
         for name in refused:

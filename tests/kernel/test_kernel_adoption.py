@@ -1,0 +1,146 @@
+"""Servers that run already when the sensor starts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from modelward_agent.sensor import Sensor
+from modelward_agent.sensor.constants import Evidence, Flag, Phase, Scope, Trigger
+
+from .conftest import Event, Host, of
+
+pytestmark = pytest.mark.kernel
+
+_PRELUDE = """
+import mmap, os, socket, subprocess, sys, threading, time
+artifact = sys.argv[1]
+go = threading.Event()
+def ready():
+    print("ready", flush=True)
+    sys.stdin.readline()
+    go.set()
+"""
+
+
+@contextmanager
+def _adopted(program: str, artifact: Path, *command: str) -> Iterator[tuple[Host, subprocess.Popen[bytes]]]:
+    """Start a program, and a sensor once the program is ready; then let it go on."""
+    line = [*(command or (sys.executable, "-S", "-c", _PRELUDE + program)), str(artifact)]
+    process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    process.stdout.readline()
+    sensor = Sensor.open()
+    try:
+        yield Host(sensor), process
+    finally:
+        process.kill()
+        process.wait()
+        sensor.close()
+
+
+def _go_on(host: Host, process: subprocess.Popen[bytes]) -> list[Event]:
+    assert process.stdin
+    process.stdin.write(b"\n")
+    process.stdin.close()
+    host.finish(process)
+    return host.events(process.pid)
+
+
+def _announced(events: list[Event]) -> list[Event]:
+    return [e for e in of(events, "lifecycle", trigger=Trigger.ADOPTED) if not e.path]
+
+
+_HOLD = "f = open(artifact, 'rb'); m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ); f.close()\n"
+_LISTEN = "s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen()\n"
+_END = "ready(); subprocess.run(['/bin/true', 'end'])\n"
+
+
+def test_a_server_with_a_mapped_artifact_that_listens_is_adopted_in_serve(artifact: Path) -> None:
+    with _adopted(_HOLD + _LISTEN + _END, artifact) as (host, process):
+        events = _go_on(host, process)
+    [event] = of(events, "exec")
+    assert (event.phase, event.evidence) == (Phase.SERVE, Evidence.RECONSTRUCTED)
+    [model] = [e for e in of(events, "lifecycle", trigger=Trigger.ADOPTED) if e.path]
+    assert (model.path, model.artifact_inode) == (bytes(artifact), artifact.stat().st_ino)
+    assert event.instance == model.instance != 0
+    [announced] = _announced(events)
+    assert (announced.tgid, announced.to_phase) == (process.pid, Phase.SERVE)
+
+
+def test_a_holder_of_an_artifact_that_does_not_listen_is_adopted_in_warmup(artifact: Path) -> None:
+    with _adopted(_HOLD + _END, artifact) as (host, process):
+        [event] = of(_go_on(host, process), "exec")
+    assert (event.phase, event.evidence) == (Phase.WARMUP, Evidence.RECONSTRUCTED)
+
+
+def test_a_program_in_the_middle_of_an_artifact_is_adopted_in_its_load(artifact: Path) -> None:
+    with _adopted("fd = os.open(artifact, os.O_RDONLY); os.read(fd, 1000)\n" + _END, artifact) as (host, process):
+        [event] = of(_go_on(host, process), "exec")
+    assert event.phase == Phase.LOAD
+    assert event.scope in (Scope.OPEN, Scope.TAIL)
+    assert event.evidence == Evidence.RECONSTRUCTED
+
+
+def test_a_listed_server_is_adopted_without_any_artifact_in_sight(artifact: Path, tmp_path: Path) -> None:
+    script = tmp_path / "gunicorn"
+    script.write_text(_PRELUDE + _LISTEN + _END)
+    with _adopted("", artifact, sys.executable, "-S", str(script)) as (host, process):
+        events = _go_on(host, process)
+    [event] = of(events, "exec")
+    assert (event.phase, event.instance) == (Phase.SERVE, 0)
+    [announced] = _announced(events)
+    assert announced.flags & Flag.SERVER
+
+
+def test_threads_and_descendants_of_a_running_server_are_tagged(artifact: Path) -> None:
+    program = _HOLD + """
+threads = [threading.Thread(target=lambda n=n: (go.wait(), subprocess.run(["/bin/true", f"thread{n}"]))) for n in range(20)]
+[t.start() for t in threads]
+wait, release = os.pipe()
+if os.fork() == 0:
+    os.close(release)
+    if os.fork() == 0:
+        os.read(wait, 1)
+        subprocess.run(["/bin/true", "grandchild"])
+        os._exit(0)
+    os.wait()
+    os._exit(0)
+ready()
+os.close(release)
+[t.join() for t in threads]
+os.wait()
+"""
+    with _adopted(program, artifact) as (host, process):
+        events = _go_on(host, process)
+    names = sorted(e.args[-1] for e in of(events, "exec"))
+    assert names == sorted([b"grandchild", *(f"thread{n}".encode() for n in range(20))])
+    assert len({e.tgid for e in _announced(events)}) == 3
+
+
+def test_connections_accepted_before_count_as_answers_to_a_later_load(artifact: Path) -> None:
+    program = _LISTEN + """
+client = socket.create_connection(s.getsockname())
+accepted, _ = s.accept()
+f = open(artifact, "rb", buffering=0)
+f.read(10)
+""" + """
+ready()
+time.sleep(0.3)
+accepted.send(b"x")
+subprocess.run(["/bin/true", "end"])
+"""
+    with _adopted(program, artifact) as (host, process):
+        events = _go_on(host, process)
+    assert of(events, "exec")[0].phase == Phase.SERVE
+
+
+def test_what_is_not_a_server_is_not_adopted(artifact: Path) -> None:
+    with _adopted(_LISTEN + _END, artifact) as (host, process):
+        assert _go_on(host, process) == []
