@@ -74,6 +74,7 @@ class Page:
 
     def save(self, name: str) -> None:
         """The whole page as ``build/screens/NAME.png``."""
+        self.script("scrollTo({top: 0, behavior: 'instant'})")
         size = self.driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 4000), "scale": 1}
         picture = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})

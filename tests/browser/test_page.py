@@ -21,7 +21,9 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
-    with collector(tmp_path_factory.mktemp("page")) as started:
+    rules = tmp_path_factory.mktemp("rules")
+    (rules / "my_rule.yml").write_text("title: x\ndetection: {a: {file.paht: x}, condition: a}\n")
+    with collector(tmp_path_factory.mktemp("page"), rules=[rules]) as started:
         yield started
 
 
@@ -183,6 +185,32 @@ def test_the_keyboard_moves_opens_searches_and_clears(page: Page, running: Colle
     page.driver.switch_to.active_element.send_keys("nothing-has-this-text")
     page.until(lambda: page.all("#empty:not([hidden])"), "the empty state")
     page.driver.switch_to.active_element.send_keys("\ue00c")
+    group(page, "sentiment.joblib")
+
+
+def test_lost_events_problems_and_broken_rules_are_told(page: Page, running: Collector) -> None:
+    with Agent(running.grpc_address, host="gpu-03", agent_id=b"D" * 16, epoch=b"H" * 16) as lossy:
+        lossy.wait_welcome()
+        lossy.heartbeat({("seen", "file_open"): 1000, ("ring_dropped", "file_open"): 40}, problems=["the spool is 92 % full"])
+        page.open(running.http_url)
+        page.until(lambda: "gpu-03 lost 40 events" in page.text("#attention"), "the loss")
+        assert "4.0 % of what its hooks saw" in page.text("#attention")
+        assert "the spool is 92 % full" in page.text("#attention")
+        page.until(lambda: "file.paht" in page.text("#attention"), "the broken rule")
+        assert "my_rule.yml:2" in page.text("#attention")
+
+
+def test_a_model_narrows_the_list_to_its_detections(page: Page, running: Collector) -> None:
+    page.open(running.http_url)
+    group(page, "tiny-llama.gguf")
+    page.until(
+        lambda: page.script(
+            "const b = [...document.querySelectorAll('#models button')].find(b => b.textContent === 'sentiment.joblib');"
+            "b?.click(); return !!b"
+        ),
+        "the model",
+    )
+    page.until(lambda: len(page.all(".group")) == 1, "one group")
     group(page, "sentiment.joblib")
 
 

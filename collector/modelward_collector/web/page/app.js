@@ -70,8 +70,9 @@ function showOverview(data) {
   setNow(data.now);
   showTotals(data);
   showCoverage(data);
-  showHosts(data.hosts, data.totals, (wanted) => filters.only(wanted));
-  showModels(data.models);
+  const only = (wanted) => filters.only(wanted);
+  showHosts(data.hosts, data.totals, only);
+  showModels(data.models, only);
   filters.setHosts(data.hosts.map((host) => host.host_name));
   filters.setCounts(data.severities);
   draw();

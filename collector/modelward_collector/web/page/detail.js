@@ -14,7 +14,7 @@ export async function detail(body, row, related) {
       row.reason ? el("section", {}, el("h3", {}, "Why this is wrong"), el("p", {}, row.reason)) : null,
       row.next_step ? el("section.next", {}, el("h3", {}, "Next step"), el("p", {}, row.next_step)) : null),
     facts(row),
-    related.length ? el("section", {}, el("h3", {}, "Same story"), el("ul.related", {}, ...related.map(relation))) : "",
+    related.length ? el("section", {}, el("h3", {}, "Also of this load or process tree"), el("ul.related", {}, ...related.map(relation))) : "",
     el("section", {}, el("h3", {}, "What happened"), events));
   try {
     const found = await load(row);
@@ -57,18 +57,19 @@ async function load(row) {
   const detections = (await get("detections", { ids: row.detection_ids.join(","), limit: 50 })).rows;
   const names = [...new Set(detections.flatMap((detection) => detection.events))].slice(0, 200);
   const events = names.length ? (await get("events", { ...around, names: names.join(","), limit: 200 })).rows : [];
-  return { detections, events, around };
+  return { detections, events, around, total: Number(row.count) };
 }
 
 const shifted = (time, seconds) => new Date(Date.parse(time.replace(/(\.\d{3})\d+/, "$1")) + seconds * 1000).toISOString();
 
-function timeline({ detections, events, around }) {
+function timeline({ detections, events, around, total }) {
   if (!events.length) {
     // Events may have gone with their time to live, while their detections stay.
     return detections.length ? [table(detections.reverse().map(asEvent))] : [el("p.muted", {}, "The events of this group are no longer stored.")];
   }
   const rows = events.reverse();
   const nodes = [table(rows)];
+  if (total > detections.length) nodes.unshift(el("p.muted", {}, `The latest ${detections.length} of ${number(total)} detections.`));
   const process = rows[rows.length - 1].process_entity_id;
   if (process) nodes.push(everything(process, around, rows));
   return nodes;

@@ -51,9 +51,13 @@ export class Filters {
     this.#write();
   }
 
-  only({ host }) {
-    this.#hasHost(host);
-    this.host.value = host;
+  /** Narrow to a host, or to a text. */
+  only({ host, text }) {
+    if (host !== undefined) {
+      this.#hasHost(host);
+      this.host.value = host;
+    }
+    if (text !== undefined) this.q.value = text;
     this.#write();
   }
 

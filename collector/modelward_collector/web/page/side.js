@@ -116,19 +116,30 @@ async function showDoors(place, name, only) {
   place.replaceChildren(facts, el("h3", {}, "How effects are watched"), el("ul.door-list", {}, ...doors), button);
 }
 
-export function showModels(models) {
+export function showModels(models, only) {
   const list = byId("models");
-  reconcile(list, models.slice(0, 12), (model) => `${model.model_id}\n${model.digest}`, (model) => fillModel(el("li.model-row"), model), fillModel);
+  reconcile(list, models.slice(0, 12), (model) => `${model.model_id}\n${model.digest}`, (model) => fillModel(modelItem(only), model), fillModel);
   list.parentElement.hidden = !models.length;
 }
 
+function modelItem(only) {
+  const name = el("button.name", { type: "button" });
+  name.addEventListener("click", () => only({ text: name.textContent }));
+  return el("li.model-row", {}, el("div.first", {}, name, el("span.phase")), el("div.second"));
+}
+
 function fillModel(node, model) {
-  node.replaceChildren(
-    el("div.first", {}, el("span.name", { title: model.path }, model.model_id || "not identified yet"),
-      model.phase ? el("span.phase", { "data-phase": model.phase }, model.phase) : null),
-    el("div.second", {}, model.format ? el("span.format", {}, model.format) : null,
-      el("span.digest", { title: model.digest ? `sha256 ${model.digest}` : "not hashed yet" }, model.digest ? model.digest.slice(0, 12) : "no digest yet"),
-      el("span.muted", {}, plural(model.hosts, "host")),
-      el("time.ago.muted", { datetime: model.last_loaded, title: `last loaded ${utc(model.last_loaded)}` }, ago(model.last_loaded))));
+  const [first, second] = node.children;
+  const [name, phase] = first.children;
+  name.textContent = model.model_id;
+  name.title = `${model.path}\nShow its detections`;
+  phase.textContent = model.phase;
+  phase.dataset.phase = model.phase;
+  phase.hidden = !model.phase;
+  second.replaceChildren(
+    ...(model.format ? [el("span.format", {}, model.format)] : []),
+    el("span.digest", { title: model.digest ? `sha256 ${model.digest}` : "not hashed yet" }, model.digest ? model.digest.slice(0, 12) : "no digest yet"),
+    el("span.muted", {}, plural(model.hosts, "host")),
+    el("time.ago.muted", { datetime: model.last_loaded, title: `last loaded ${utc(model.last_loaded)}` }, ago(model.last_loaded)));
   return node;
 }
