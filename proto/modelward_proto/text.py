@@ -20,10 +20,15 @@ def escape(raw: bytes) -> str:
     """Turn any bytes into inert text. Reversed by :func:`unescape`; plain printable ASCII stays as it is."""
     if _PLAIN.match(raw):
         return raw.decode("ascii")
+    # Long texts are not kept: a workload could fill the memory with them.
+    return _escape_kept(raw) if len(raw) <= 256 else _escape(raw)
+
+
+@lru_cache(maxsize=16384)
+def _escape_kept(raw: bytes) -> str:
     return _escape(raw)
 
 
-@lru_cache(maxsize=65536)
 def _escape(raw: bytes) -> str:
     parts: list[str] = []
     for char in raw.decode("utf-8", "surrogateescape"):

@@ -27,6 +27,17 @@ def test_a_column_differs_from_the_escape_of_each_text(texts: list[bytes], gap: 
     assert column.to_pylist() == [escape(text) for text in texts]
 
 
+def test_texts_larger_than_a_chunk_are_mixed_up() -> None:
+    texts = [b"%06d/" % number + b"x" * (number % 4000) + (b"\xff" if number % 7 == 0 else b"") for number in range(2000)]
+    flat = np.frombuffer(b"".join(texts), np.uint8)
+    lengths = np.array([len(text) for text in texts], np.int64)
+    starts = np.cumsum(lengths) - lengths
+    order = np.random.default_rng(5).permutation(2000)
+    column = strings(flat, starts[order], lengths[order])
+    column.validate(full=True)
+    assert column.to_pylist() == [escape(texts[number]) for number in order]
+
+
 def test_a_number_outside_a_closed_set_is_not_its_first_value() -> None:
     column = closed("lifecycle.phase", np.array([2, 6, 255], np.uint8))
     assert column.to_pylist() == ["load", "unknown", "unknown"]

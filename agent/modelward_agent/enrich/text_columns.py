@@ -3,6 +3,7 @@ for odd rows."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from modelward_proto.text import escape
 
 Column = npt.NDArray[Any]
 
+_CHUNK = 1 << 20
 _ODD = np.ones(256, np.bool_)
 _ODD[0x20:0x7F] = False
 _ODD[ord("\\")] = True
@@ -26,16 +28,15 @@ def strings(flat: Column, starts: Column, lengths: Column) -> pa.StringArray:
         lengths: its length in bytes; 0 for no text.
     """
     offsets = _offsets(lengths)
-    data = _gather(flat, starts, lengths, offsets)
-    odd_at = np.flatnonzero(_ODD[data])
-    if len(odd_at):
-        odd = np.unique(np.searchsorted(offsets, odd_at, side="right") - 1)
+    data = _gather(flat, starts, offsets)
+    odd = _odd_rows(data, offsets)
+    if len(odd):
         escaped = [escape(data[offsets[row] : offsets[row + 1]].tobytes()).encode() for row in odd.tolist()]
         starts, lengths = offsets[:-1].copy(), lengths.copy()
         lengths[odd] = np.fromiter((len(text) for text in escaped), np.int64, len(escaped))
         starts[odd] = len(data) + _offsets(lengths[odd])[:-1]
         offsets = _offsets(lengths)
-        data = _gather(np.concatenate((data, _bytes(b"".join(escaped)))), starts, lengths, offsets)
+        data = _gather(np.concatenate((data, np.frombuffer(b"".join(escaped), np.uint8))), starts, offsets)
     return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data))
 
 
@@ -58,16 +59,33 @@ def _offsets(lengths: Column) -> Column:
     return offsets
 
 
-def _gather(flat: Column, starts: Column, lengths: Column, offsets: Column) -> Column:
+def _chunks(offsets: Column) -> Iterator[tuple[int, int]]:
+    """Ranges of rows with about a mebibyte of text each: index arrays take eight times as much as the text."""
+    row, rows = 0, len(offsets) - 1
+    while row < rows:
+        end = int(np.searchsorted(offsets, offsets[row] + _CHUNK, side="right")) - 1
+        end = min(max(end, row + 1), rows)
+        yield row, end
+        row = end
+
+
+def _gather(flat: Column, starts: Column, offsets: Column) -> Column:
     """The bytes of all rows one after another."""
-    total = int(offsets[-1])
-    if not total:
-        return np.zeros(0, np.uint8)
-    at = np.repeat(starts - offsets[:-1], lengths)
-    at += np.arange(total, dtype=np.int64)
-    gathered: Column = flat[at]
-    return gathered
+    data = np.empty(int(offsets[-1]), np.uint8)
+    for row, end in _chunks(offsets):
+        low, high = int(offsets[row]), int(offsets[end])
+        at = np.repeat(starts[row:end] - offsets[row:end], np.diff(offsets[row : end + 1]))
+        at += np.arange(low, high, dtype=np.int64)
+        np.take(flat, at, out=data[low:high])
+    return data
 
 
-def _bytes(text: bytes) -> Column:
-    return np.frombuffer(text, np.uint8)
+def _odd_rows(data: Column, offsets: Column) -> Column:
+    """Rows with a byte that is not printable ASCII, or with a backslash."""
+    found: list[Column] = []
+    for row, end in _chunks(offsets):
+        low = int(offsets[row])
+        at = np.flatnonzero(_ODD[data[low : int(offsets[end])]]) + low
+        if len(at):
+            found.append(np.unique(np.searchsorted(offsets, at, side="right") - 1))
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
