@@ -1,4 +1,5 @@
-"""A loaded sensor, and small programs that provoke one thing each. Only events of the provoking program's own tree are looked at."""
+"""A loaded sensor, and small programs that provoke one thing each. Only events of the provoking program's own
+tree are looked at."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from modelward_proto.kinds import EVENT_NAMES
 
 
 class Event:
-    """One record, by attribute: header fields, ``name``, and texts as ``path``, ``asked``, ``interpreter``, ``cwd``, ``argv``."""
+    """One record, by attribute: header fields, ``name``, and texts as ``path``, ``asked``, ``interpreter``,
+    ``cwd``, ``argv``."""
 
     def __init__(self, record: np.void) -> None:
         self._record = record
@@ -67,7 +69,8 @@ class Host:
             self.pump()
 
     def start(self, program: str, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-        """Start a Python program given as text; it is not tracked until it does something that makes it so."""
+        """Start a Python program given as text; it is not tracked until it does something that makes it
+        so."""
         return subprocess.Popen([sys.executable, "-S", "-c", program, *arguments], **options)
 
     def finish(self, process: subprocess.Popen[bytes], timeout: float = 30) -> int:
@@ -106,7 +109,8 @@ class Host:
 
 @pytest.fixture(scope="session")
 def shared_host() -> Iterator[Host]:
-    # Room for every event of the largest test: these tests are about what is seen, not about a drainer that lags on a busy machine.
+    # Room for every event of the largest test: these tests are about what is seen, not about a drainer that
+    # lags on a busy machine.
     sensor = Sensor.open(ring_bytes={Ring.EVENTS: 256 << 20, Ring.CONTROL: 8 << 20}, watch=["watched-server"])
     yield Host(sensor)
     sensor.close()

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
 from modelward_agent.sensor import Sensor
 from modelward_agent.sensor.constants import Evidence, Flag, Phase, Scope, Trigger
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-
 from modelward_agent.sensor import Sensor, SensorError, check_host
 from modelward_agent.sensor.doors import EFFECTS
 from modelward_agent.sensor.offers import HOOKS

@@ -7,7 +7,6 @@ import signal
 from pathlib import Path
 
 import pytest
-
 from modelward_agent.sensor.constants import Flag
 
 from .conftest import Host, of

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from modelward_agent.sensor.constants import Flag, Ring
 
 from .conftest import Host, of
@@ -175,7 +174,8 @@ def test_credential_opens_are_never_merged_and_have_the_control_ring(host: Host,
 def test_a_descriptor_swapped_during_the_open_is_told_as_raced(host: Host, artifact: Path, tmp_path: Path) -> None:
     (tmp_path / "decoy").write_bytes(b"x")
     (tmp_path / "target").write_bytes(b"x")
-    # The swap is provoked without a race: a thread shares the descriptors, and the name is a link to another file.
+    # The swap is provoked without a race: a thread shares the descriptors, and the name is a link to another
+    # file.
     (tmp_path / "alias").symlink_to("target")
     program = """
 import threading

@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from modelward_agent.sensor.constants import Evidence, Flag, Phase, Scope, Trigger, Via
 
 from .conftest import Event, Host, of
@@ -16,7 +15,8 @@ from .conftest import Event, Host, of
 pytestmark = pytest.mark.kernel
 
 _QUIET = 0.35
-"""Seconds after which the sweep has surely seen the 100 ms without artifact I/O; nothing is concluded from it being longer."""
+"""Seconds after which the sweep has surely seen the 100 ms without artifact I/O; nothing is concluded from it
+being longer."""
 
 _SERVER = f"""
 import os, signal, socket, subprocess, sys, threading, time
@@ -43,7 +43,8 @@ listener.bind(("127.0.0.1", 0))
 listener.listen()
 
 def answer():
-    # The client is a socket of this process: what it sends is no answer, and what it connects is not looked at here.
+    # The client is a socket of this process: what it sends is no answer, and what it connects is not looked
+    # at here.
     client = socket.create_connection(listener.getsockname())
     accepted, _ = listener.accept()
     accepted.send(b"x")

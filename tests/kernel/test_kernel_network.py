@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from modelward_agent.sensor import Sensor
 from modelward_agent.sensor.constants import Outcome
 
@@ -59,7 +58,8 @@ def test_a_connect_that_fails_is_told_as_attempted(host: Host, artifact: Path, l
 
 
 def test_connects_to_one_endpoint_are_counted(host: Host, artifact: Path, listener: socket.socket) -> None:
-    events = _run(host, "[socket.socket(type=socket.SOCK_DGRAM).connect(('127.0.0.1', 99)) for _ in range(1000)]", artifact, listener)
+    body = "[socket.socket(type=socket.SOCK_DGRAM).connect(('127.0.0.1', 99)) for _ in range(1000)]"
+    events = _run(host, body, artifact, listener)
     connects = of(events, "connect")
     assert sum(e.count for e in connects) == 1000
     assert len(connects) < 10

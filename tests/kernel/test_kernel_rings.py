@@ -1,4 +1,5 @@
-"""Rings: nothing is overwritten before it is committed, what has no room is counted, control records have room of their own."""
+"""Rings: nothing is overwritten before it is committed, what has no room is counted, control records have
+room of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from modelward_agent.sensor import Sensor, SensorError, records
 from modelward_agent.sensor.constants import Ring
 

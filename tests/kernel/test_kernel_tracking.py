@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from modelward_agent.sensor import Sensor
 from modelward_agent.sensor.constants import Flag
 from modelward_agent.sensor.servers import AS_MODULE, AS_PROGRAM, AS_SCRIPT, lists

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from modelward_agent.sensor import SensorError, constants, records
 from modelward_agent.sensor.btf import Btf
 from modelward_proto.kinds import Kind
@@ -36,10 +35,10 @@ def test_sizes_are_those_of_the_header_file() -> None:
 @pytest.mark.parametrize("struct", ["mw_small", "mw_large"])
 def test_offsets_are_what_the_compiler_says(struct: str, tmp_path: Path) -> None:
     members = {
-        "number": "h.number", "count": "h.count", "kind": "h.kind", "ring": "h.ring", "outcome": "h.outcome", "inode": "h.file.inode",
-        "access": "h.file.access", "address": "h.net.address", "transport": "h.net.transport", "child_tid": "h.fork.child_tid",
-        "exit_signal": "h.exit.signal", "artifact_device": "h.lifecycle.device", "from_phase": "h.lifecycle.from",
-        "trigger": "h.lifecycle.trigger", "seg": "h.seg", "text": "text",
+        "number": "h.number", "count": "h.count", "kind": "h.kind", "ring": "h.ring", "outcome": "h.outcome",
+        "inode": "h.file.inode", "access": "h.file.access", "address": "h.net.address", "transport": "h.net.transport",
+        "child_tid": "h.fork.child_tid", "exit_signal": "h.exit.signal", "artifact_device": "h.lifecycle.device",
+        "from_phase": "h.lifecycle.from", "trigger": "h.lifecycle.trigger", "seg": "h.seg", "text": "text",
     }
     lines = "".join(f'printf("{n} %zu\\n", __builtin_offsetof(struct {struct}, {m}));' for n, m in members.items())
     source = tmp_path / "offsets.c"

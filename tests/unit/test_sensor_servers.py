@@ -1,4 +1,5 @@
-"""The shipped lists, and how a command line is held against them. That the kernel decides the same is tested in tests/kernel."""
+"""The shipped lists, and how a command line is held against them. That the kernel decides the same is tested
+in tests/kernel."""
 
 from __future__ import annotations
 
@@ -6,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from modelward_agent.sensor import SensorError
 from modelward_agent.sensor.servers import (
     AS_EXCLUDED,

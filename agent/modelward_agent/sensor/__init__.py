@@ -1,4 +1,5 @@
-"""From kernel hooks to numpy batches: loads the kernel side, attaches its doors, adopts running servers, drains the rings."""
+"""From kernel hooks to numpy batches: loads the kernel side, attaches its doors, adopts running servers,
+drains the rings."""
 
 from modelward_agent.sensor.doors import DoorReport
 from modelward_agent.sensor.errors import SensorError

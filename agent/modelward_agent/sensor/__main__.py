@@ -1,4 +1,5 @@
-"""Prints events as lines: ``python -m modelward_agent.sensor [--watch NAME] [--seconds N]``. For looking at what the kernel side sees."""
+"""Prints events as lines: ``python -m modelward_agent.sensor [--watch NAME] [--seconds N]``. For looking at
+what the kernel side sees."""
 
 from __future__ import annotations
 
@@ -31,8 +32,9 @@ def _line(r: np.void) -> str:
         detail = f"{shown} port {r['port']} transport {r['transport']} outcome {r['outcome']}"
     origin = f" origin={r['origin_instance']:x}/{Via(r['origin_via']).name.lower()}" if r["origin_instance"] else ""
     flags = str(Flag(int(r["flags"]))).removeprefix("Flag.")
+    where = f"{Phase(r['phase']).name.lower()}/{Scope(r['scope']).name.lower()} instance={r['instance']:x}{origin}"
     return (f"{r['time_ns'] / 1e9:.6f} {kind:9} x{r['count']} pid={r['tgid']}/{r['tid']} root={r['root_tgid']} "
-            f"{Phase(r['phase']).name.lower()}/{Scope(r['scope']).name.lower()} instance={r['instance']:x}{origin} {detail} [{flags}]")
+            f"{where} {detail} [{flags}]")
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
-"""Adopts what runs already: servers of the list, processes that hold an artifact, and all that descends from them.
+"""Adopts what runs already: servers of the list, processes that hold an artifact, and all that descends from
+them.
 
-User space only names candidates and runs the kernel's iterators (``agent/bpf/adopt.bpf.h``); those decide, tag and rebuild the phase, so that nothing
-the kernel learns meanwhile is overwritten.
+User space only names candidates and runs the kernel's iterators (``agent/bpf/adopt.bpf.h``); those decide,
+tag and rebuild the phase, so that nothing the kernel learns meanwhile is overwritten.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def exclude(kernel: Object, pids: Iterable[int]) -> None:
 
 
 def adopt_running(kernel: Object, names: Lists, adopted: Callable[[], int], step: Callable[[int], None]) -> None:
-    """At start, with the hooks attached: find servers and holders of artifacts, tag their tasks, rebuild their phase.
+    """At start, with the hooks attached: find servers and holders of artifacts, tag their tasks, rebuild
+    their phase.
 
     Args:
         adopted: reads the kernel's count of adopted tasks.

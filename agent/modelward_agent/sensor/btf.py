@@ -1,6 +1,7 @@
 """Reads the BTF of a compiled kernel object: sizes and offsets of its structs, values of its enums.
 
-The agent's record layout and constants come from here, so they are those of the object that is loaded, and no kernel is needed to know them.
+The agent's record layout and constants come from here, so they are those of the object that is loaded, and no
+kernel is needed to know them.
 Format: Documentation/bpf/btf.rst of the kernel.
 """
 

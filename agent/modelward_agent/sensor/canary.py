@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from modelward_proto.kinds import Kind
 
 from modelward_agent.sensor.constants import Trigger
 from modelward_agent.sensor.doors import DoorReport
-from modelward_proto.kinds import Kind
 
 if TYPE_CHECKING:
     from modelward_agent.sensor.sensor import Sensor
@@ -51,7 +51,8 @@ os.waitpid(child, 0)
 def prove(sensor: Sensor) -> list[DoorReport]:
     """The sensor's reports with ``proven`` set where the canary's effect came through.
 
-    Records of other processes that come meanwhile are dropped: this is for ``modelward-agent check``, not for a running agent.
+    Records of other processes that come meanwhile are dropped: this is for ``modelward-agent check``, not for
+    a running agent.
     """
     seen = _provoke(sensor)
     found = {

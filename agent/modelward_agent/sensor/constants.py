@@ -1,4 +1,5 @@
-"""Numbers of ``agent/bpf/events.h`` under their C names without ``MW_``; a test holds them to the object's BTF and the header."""
+"""Numbers of ``agent/bpf/events.h`` under their C names without ``MW_``; a test holds them to the object's
+BTF and the header."""
 
 from __future__ import annotations
 

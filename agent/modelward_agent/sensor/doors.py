@@ -31,7 +31,8 @@ class Door:
     programs: tuple[str, ...]
     loss: str = ""
     tracepoints: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """program to the system-call tracepoints it is attached to; one is enough, as architectures lack some of the calls"""
+    """program to the system-call tracepoints it is attached to; one is enough, as architectures lack some of
+    the calls"""
     on_demand: bool = False
     """attached and detached as needed"""
 
@@ -61,17 +62,20 @@ EFFECTS: tuple[Effect, ...] = (
     Effect(
         "connect",
         (
-            Door("cgroup/connect{4,6}", ("connect4", "connect6"), "whether the connect succeeded; unix sockets; datagrams without a connect"),
+            Door("cgroup/connect{4,6}", ("connect4", "connect6"),
+                 "whether the connect succeeded; unix sockets; datagrams without a connect"),
             Door("tracepoint/syscalls/sys_exit_connect", ("exit_connect",),
                  "connects by io_uring; the address can be changed by another thread during the call; unix sockets",
                  {"exit_connect": ("sys_exit_connect",)}),
         ),
     ),
     Effect("listen", (Door("tp_btf/inet_sock_set_state", ("on_sock_state",), "unix sockets"),)),
-    Effect("answer", (Door("tp_btf/sock_send_length", ("on_send",), "answers on unix sockets and shared memory; before Linux 6.3"),)),
+    Effect("answer", (Door("tp_btf/sock_send_length", ("on_send",),
+                           "answers on unix sockets and by shared memory; any answer before Linux 6.3"),)),
     Effect("stop", (Door("tp_btf/signal_deliver", ("on_signal",)),)),
     Effect("artifact_io", (Door("tp_btf/sys_enter, while a load is open", ("on_artifact_io",), "page faults of mapped artifacts",
                                 on_demand=True),)),
     Effect("sweep", (Door("syscall", ("sweep",)),), required=True),
-    Effect("adopt", (Door("iter/task, iter/task_file, iter/task_vma", ("adopt", "find_files", "find_maps", "announce", "rebuild"),),)),
+    Effect("adopt", (Door("iter/task, iter/task_file, iter/task_vma",
+                          ("adopt", "find_files", "find_maps", "announce", "rebuild")),)),
 )

@@ -1,6 +1,7 @@
 """A thin binding of libbpf.so.1 (1.1 and later): only what the sensor calls, each with its types.
 
-Written against libbpf 1.1.2's libbpf.h and bpf.h. Calls of libbpf 1.x return negative errno or NULL with errno set.
+Written against libbpf 1.1.2's libbpf.h and bpf.h. Calls of libbpf 1.x return negative errno or NULL with
+errno set.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import ctypes
 import os
 import re
 from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from functools import cache
 from pathlib import Path
 
 from modelward_agent.sensor.errors import SensorError
@@ -28,6 +30,7 @@ class _TestRun(ctypes.Structure):
     )
 
 
+@cache
 def _load() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL("libbpf.so.1", use_errno=True)
@@ -69,11 +72,12 @@ def _load() -> ctypes.CDLL:
     return library
 
 
-_FAILED = re.compile(r"prog '([^']+)': (?:BPF program load failed: |failed to (?:load|find|create|prepare)[^:]*: |.*unsupported)(.*)")
+_FAILED = re.compile(r"prog '([^']+)': (?:BPF program load failed: |failed to (?:load|find|create|prepare)[^:]*: )(.*)")
 
 
 class Log:
-    """What libbpf says while it loads. It names each program that the kernel refused, which its return value does not."""
+    """What libbpf says while it loads. It names each program that the kernel refused, which its return value
+    does not."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self.lines: list[str] = []
@@ -101,6 +105,12 @@ class Log:
     def take(self) -> list[str]:
         lines, self.lines = self.lines, []
         return lines
+
+
+@cache
+def _log() -> Log:
+    """One for the process, and for ever: libbpf keeps calling the function that it was given."""
+    return Log(_load())
 
 
 class Map:
@@ -138,7 +148,8 @@ class Map:
         return value.raw
 
     def take_all(self, keys: int, values: int, room: int) -> int:
-        """Read and delete every entry into two buffers (addresses) with room for ``room``; returns how many there were. Raises OSError."""
+        """Read and delete every entry into two buffers (addresses) with room for ``room``; returns how many
+        there were. Raises OSError."""
         cursor = c_uint64()
         count = c_uint32(room)
         err = self._library.bpf_map_lookup_and_delete_batch(
@@ -195,7 +206,8 @@ class Program:
             link.destroy()
 
     def run(self, context: ctypes.Array[ctypes.c_char]) -> int:
-        """Run a ``syscall`` program once with a context that it may change; returns its return value. Raises OSError."""
+        """Run a ``syscall`` program once with a context that it may change; returns its return value. Raises
+        OSError."""
         options = _TestRun(sz=ctypes.sizeof(_TestRun), ctx_in=ctypes.addressof(context), ctx_size_in=len(context))
         _check(self._library.bpf_prog_test_run_opts(self.fd, byref(options)), f"program {self.name}")
         return int(options.retval)
@@ -227,7 +239,8 @@ class Object:
 
     def __init__(self, path: Path) -> None:
         self._library = _load()
-        self.log = Log(self._library)
+        self.log = _log()
+        self.log.take()
         handle = self._library.bpf_object__open_file(str(path).encode(), None)
         if not handle:
             raise SensorError(f"libbpf cannot open {path}: {os.strerror(ctypes.get_errno())}")

@@ -30,7 +30,8 @@ def tracefs() -> str | None:
 
 
 def cgroup2() -> Path | str:
-    """The root of the unified cgroup hierarchy, mounted beside version 1 if need be; or, as text, why there is none."""
+    """The root of the unified cgroup hierarchy, mounted beside version 1 if need be; or, as text, why there
+    is none."""
     for directory in (*_CGROUP2, _OWN_CGROUP2):
         # Only version 2 has this file, and only below or at its root.
         if (directory / "cgroup.procs").is_file() and (directory / "cgroup.controllers").is_file():

@@ -1,8 +1,8 @@
 """numpy dtypes of the records, derived from the BTF of the shipped kernel object (``agent/bpf/events.h``).
 
-``SMALL`` and ``LARGE`` have one field per C member, under the member's name: the header's (``number``, ``time_ns``, ..., ``seg``), those of the
-union by kind, which overlap (``inode`` of an open, ``address`` of a connect, ...), and ``text``. Members whose C names are too short to stand
-alone are renamed by ``_RENAMED``.
+``SMALL`` and ``LARGE`` have one field per C member, under the member's name: the header's (``number``,
+``time_ns``, ..., ``seg``), those of the union by kind, which overlap (``inode`` of an open, ``address`` of a
+connect, ...), and ``text``. Members whose C names are too short to stand alone are renamed by ``_RENAMED``.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> np.dtype[np.void]:
-    """``SMALL`` and ``LARGE`` are read when first asked for, so that the module imports without a built object."""
+    """``SMALL`` and ``LARGE`` are read when first asked for, so that the module imports without a built
+    object."""
     if name == "SMALL":
         return dtype("mw_small")
     if name == "LARGE":

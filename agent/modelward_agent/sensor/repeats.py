@@ -1,7 +1,7 @@
 """The table of repeats: equal effects that the kernel only counted, in two generations.
 
-The generation in use is swapped for an empty one; the kernel's update waits until no program writes the old one any more, so that its counts are
-final when it is read and emptied (reading a live one loses increments).
+The generation in use is swapped for an empty one; the kernel's update waits until no program writes the old
+one any more, so that its counts are final when it is read and emptied (reading a live one loses increments).
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Repeats:
         self._keys = np.zeros((room, records.btf().size("mw_repeat_key")), np.uint8)
 
     def swap(self) -> npt.NDArray[np.void]:
-        """Retire the generation in use; returns its counts as SMALL records, ``count`` = repeats beyond the record that went out."""
+        """Retire the generation in use; returns its counts as SMALL records, ``count`` = repeats beyond the
+        record that went out."""
         retired = self._generations[self._current]
         self._current ^= 1
         self._outer.update(struct.pack("=I", 0), struct.pack("=I", self._generations[self._current].fd))

@@ -1,8 +1,9 @@
 """Drains the kernel's rings as numpy arrays, and gives space back only when told to.
 
-A ring buffer map is a page that the consumer writes (its position), a page with the producer's position, and the data twice in a row, so that a
-record never wraps. Each record has a header of 8 bytes (length, with a busy bit); all records of one ring have one size, so that a drain is
-one strided view. Layout: kernel/bpf/ringbuf.c.
+A ring buffer map is a page that the consumer writes (its position), a page with the producer's position, and
+the data twice in a row, so that a record never wraps. Each record has a header of 8 bytes (length, with a
+busy bit); all records of one ring have one size, so that a drain is one strided view. Layout:
+kernel/bpf/ringbuf.c.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ _HEADER = 8
 class Drained:
     """What one call of ``Sensor.drain`` brought.
 
-    ``small`` and ``large`` are copies, of dtype SMALL and LARGE, each ordered by ``time_ns``. ``positions`` is what ``Sensor.commit`` takes once the
-    records are safe. ``gaps`` counts, by (ring, cpu), numbers newly known to be missing: records for which the ring had no room.
+    ``small`` and ``large`` are copies, of dtype SMALL and LARGE, each ordered by ``time_ns``. ``positions``
+    is what ``Sensor.commit`` takes once the records are safe. ``gaps`` counts, by (ring, cpu), numbers newly
+    known to be missing: records for which the ring had no room.
     """
 
     small: npt.NDArray[np.void]
@@ -51,7 +53,8 @@ class RingReader:
         self._read = int(self._consumer[0])
 
     def drain(self, limit: int) -> npt.NDArray[np.void]:
-        """Up to ``limit`` records not yet returned, copied; stops at the first that a program is still writing."""
+        """Up to ``limit`` records not yet returned, copied; stops at the first that a program is still
+        writing."""
         available = min((int(self._producer[0]) - self._read) // self._stride, limit)
         if available <= 0:
             return np.empty(0, self._record)
@@ -86,9 +89,11 @@ class RingReader:
 
 
 class Gaps:
-    """Finds records that are missing by their numbers, which the kernel takes before it asks the ring for room.
+    """Finds records that are missing by their numbers, which the kernel takes before it asks the ring for
+    room.
 
-    Two programs on one CPU may come out of order, so that a number seems missing until the next drain: only what stays missing is told.
+    Two programs on one CPU may come out of order, so that a number seems missing until the next drain: only
+    what stays missing is told.
     """
 
     def __init__(self) -> None:

@@ -9,7 +9,6 @@ import os
 import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -187,7 +186,8 @@ class Sensor:
             time.sleep(min(0.02, left))
 
     def tick(self) -> None:
-        """Make the transitions that are due because nothing happened (100 ms quiet). Cheap; to be called every 50 ms."""
+        """Make the transitions that are due because nothing happened (100 ms quiet). Cheap; to be called
+        every 50 ms."""
         open_scopes, made = self._run_sweep()[:2]
         self._watch_io(open_scopes > 0)
         if made != self._groups_made:
@@ -206,7 +206,8 @@ class Sensor:
         return self._run_sweep()[2]
 
     def _watch_io(self, wanted: bool) -> None:
-        """Reads of artifacts matter only while a load is open, and watching them costs every system call of the host."""
+        """Reads of artifacts matter only while a load is open, and watching them costs every system call of
+        the host."""
         name = "on_artifact_io"
         if self._reports["artifact_io"].door == "none":
             return
@@ -216,11 +217,13 @@ class Sensor:
             self._links.pop(name).destroy()
 
     def swap_repeats(self) -> npt.NDArray[np.void]:
-        """Counts of the effects that were equal to one that went out before, as SMALL records flagged REPEATS. To be called every second."""
+        """Counts of the effects that were equal to one that went out before, as SMALL records flagged
+        REPEATS. To be called every second."""
         return self._repeats.swap()
 
     def counters(self) -> dict[tuple[str, str], int]:
-        """(hop, event name) to count since the load, for the hops seen, missed, merged and ring_dropped; zeros are left out."""
+        """(hop, event name) to count since the load, for the hops seen, missed, merged and ring_dropped;
+        zeros are left out."""
         kinds = records.btf().enum("mw_kind")["MW_KIND_MAX"]
         found: dict[tuple[str, str], int] = {}
         counters = self._kernel.map("counters")
@@ -252,7 +255,8 @@ class Sensor:
         adopt_descendants(self._kernel, self._adopted)
 
     def prove(self) -> list[DoorReport]:
-        """Provoke each effect in a child process and see which come out; returns the reports with ``proven`` set."""
+        """Provoke each effect in a child process and see which come out; returns the reports with ``proven``
+        set."""
         return prove(self)
 
     def close(self) -> None:

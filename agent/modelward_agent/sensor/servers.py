@@ -1,6 +1,7 @@
 """The shipped lists (servers, artifacts, credentials), and how a command line is held against them.
 
-The kernel matches at exec with maps filled from here; :func:`is_server` says the same of a process that was there before the agent.
+The kernel matches at exec with maps filled from here; :func:`is_server` says the same of a process that was
+there before the agent.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def lists(watch: Sequence[str] = ()) -> Lists:
     for name in watch:
         word = name.encode()
         if not word or len(word) >= NAME_SIZE or b"/" in word:
-            raise SensorError(f"--watch {name!r}: give the base name of a program or script, or a module, of 1 to {NAME_SIZE - 1} bytes")
+            raise SensorError(f"--watch {name!r}: give the base name of a program or script, or a module, "
+                              f"of 1 to {NAME_SIZE - 1} bytes")
         programs[word] = programs.get(word, 0) & ~AS_EXCLUDED | AS_PROGRAM | AS_SCRIPT | AS_MODULE
     extensions = dict.fromkeys((e.encode() for e in artifacts["extensions"]), 0)
     extensions |= dict.fromkeys((e.encode() for e in artifacts["outside_site_packages"]), EXT_NOT_SITE)
@@ -64,7 +66,8 @@ def lists(watch: Sequence[str] = ()) -> Lists:
 
 
 def is_server(executable: bytes, arguments: Sequence[bytes], names: dict[bytes, int]) -> bool:
-    """Whether a program (path) with its arguments is a model server: the same decision as ``match_server`` in ``agent/bpf/tracking.h``."""
+    """Whether a program (path) with its arguments is a model server: the same decision as ``match_server`` in
+    ``agent/bpf/tracking.h``."""
     program = executable.rsplit(b"/", 1)[-1]
     if names.get(program, 0) & AS_PROGRAM:
         return True
