@@ -1,7 +1,8 @@
 """The loss ledger of this host: how many events of each kind reached each hop since the epoch began.
 
-Kernel-side hops are read as running totals that begin anew with each load of the sensor; the hops of the spool and of the stream are
-added to batch by batch. The spool keeps the counts on disk, in the same file as the batch numbers, so that they agree after a crash.
+Kernel-side hops are read as running totals that begin anew with each load of the sensor; the hops of the spool and of the
+stream are added to batch by batch. The spool keeps the counts on disk, in the same file as the batch numbers, so that they
+agree after a crash.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Proof, while the agent runs, that its hooks report what they should: ``modelward-agent check`` in a process of its own.
 
-The canary is of that process's own sensor, so nothing of it reaches the agent's rings, and no record of a workload is lost for it.
+The canary is of that process's own sensor, so nothing of it reaches the agent's rings, and no record of a workload is lost for
+it.
 """
 
 from __future__ import annotations

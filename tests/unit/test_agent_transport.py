@@ -279,7 +279,9 @@ def test_plaintext_on_this_host_is_allowed(address: str) -> None:
     assert Target.parse(address).address == address
 
 
-@pytest.mark.parametrize("address", ["", "collector", "host:", ":4460", "host:port", "host:0", "host:70000", "::1:4460", "host:²"])
+@pytest.mark.parametrize(
+    "address", ["", "collector", "host:", ":4460", "host:port", "host:0", "host:70000", "::1:4460", "host:²"]
+)
 def test_wrong_address_is_a_clear_error(address: str) -> None:
     with pytest.raises(TargetError, match=r"HOST:PORT|brackets"):
         Target.parse(address)

@@ -1,9 +1,9 @@
 """The spool folder: its epoch, and files whose names alone say what they hold and what has happened to them.
 
-A name is ``NUMBER-LANE-VALUE-EVENTS.STATE``, for example ``00000000000000000012-live-low-8192.new``. A state is changed by renaming, which
-the file system does for one process only: the sender claims a batch (``new`` to ``sent``) or the drainer evicts it (``new`` to
-``evicted``), never both, and the answer survives a crash. The number of events is in the name so that a file of which
-nothing is readable is still a counted loss.
+A name is ``NUMBER-LANE-VALUE-EVENTS.STATE``, for example ``00000000000000000012-live-low-8192.new``. A state is changed by
+renaming, which the file system does for one process only: the sender claims a batch (``new`` to ``sent``) or the drainer evicts
+it (``new`` to ``evicted``), never both, and the answer survives a crash. The number of events is in the name so that a file of
+which nothing is readable is still a counted loss.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The drainer's side of the spool: numbers batches, writes them, keeps the byte bound and the counts.
 
-A batch is written under a temporary name and renamed, so a file with a batch's name is complete even after ``kill -9``; what a power
-loss tears, the CRC finds. Nothing here waits for the disk's cache (:mod:`modelward_agent.spool.sync`) or for the sender.
+A batch is written under a temporary name and renamed, so a file with a batch's name is complete even after ``kill -9``; what a
+power loss tears, the CRC finds. Nothing here waits for the disk's cache (:mod:`modelward_agent.spool.sync`) or for the sender.
 """
 
 from __future__ import annotations
