@@ -1,4 +1,6 @@
-"""``python -m modelward_collector.rules [FOLDER ...]``: check the shipped rules, and those of some folders, and run their own tests."""
+"""``python -m modelward_collector.rules [FOLDER ...]``: check the shipped rules, and those of some folders,
+and run their own tests.
+"""
 
 from __future__ import annotations
 

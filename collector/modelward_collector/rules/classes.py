@@ -1,7 +1,9 @@
-"""Classes of programs, files and destinations, computed for a whole batch from the lists in ``pack/classes.yml``.
+"""Classes of programs, files and destinations, computed for a whole batch from the lists in
+``pack/classes.yml``.
 
-Each distinct text is classified once in a batch. Programs and addresses are few; paths may be as many as rows, so one multi-pattern search
-finds the paths that may be of a class that takes care (credentials, start-up hooks, ...), and only those are looked at one by one.
+Each distinct text is classified once in a batch. Programs and addresses are few; paths may be as many as
+rows, so one multi-pattern search finds the paths that may be of a class that takes care (credentials,
+start-up hooks, ...), and only those are looked at one by one.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ CACHE_SIZE = 65536
 """Texts remembered for each kind; a full cache starts anew, so hostile variety costs time and no memory."""
 
 MAX_PATH = 4400
-"""Characters of a path that are looked at: PATH_MAX and some escapes; classes go by the end, so the end is kept."""
+"""Characters of a path that are looked at: PATH_MAX and some escapes; classes go by the end, so the end is
+kept.
+"""
 
 SHIPPED = Path(__file__).parent / "pack" / "classes.yml"
 
@@ -48,13 +52,11 @@ class FileRule:
     def holds(self, path: str) -> bool:
         """Whether a folded path is of this class."""
         return (
-            path.rpartition("/")[2] in self.names
+            ("/" in path and path.rpartition("/")[2] in self.names)
             or path.endswith(tuple(self.suffixes))
             or path.startswith(tuple(self.starts))
             or any(part in path for part in self.parts)
-            or any(
-                path.endswith(end) and any(p in path for p in parts) for end, parts in self.endings_in.items()
-            )
+            or any(path.endswith(end) and any(p in path for p in parts) for end, parts in self.endings_in.items())
         )
 
     @property
@@ -64,13 +66,15 @@ class FileRule:
 
     @property
     def triggers(self) -> list[str]:
-        """Pieces of which every path of this class holds one, if neither its start nor a quick end puts it there."""
+        """Pieces of which every path of this class holds one, if neither its start nor a quick end puts it
+        there.
+        """
         slow_ends = [suffix for suffix in self.suffixes if "/" in suffix]
         return ["/" + name for name in self.names] + slow_ends + self.parts + list(self.endings_in)
 
 
 class Classes:
-    """The lists of one or more ``classes.yml``; later files add to earlier ones. Raises :class:`RuleError`."""
+    """Lists of one or more ``classes.yml``; later files add to earlier ones. Raises :class:`RuleError`."""
 
     def __init__(self, sources: Iterable[tuple[str, bytes]]) -> None:
         self.executables: dict[str, list[str]] = {}
@@ -92,7 +96,7 @@ class Classes:
         """The lists of the shipped pack alone."""
         return cls([(SHIPPED.name, SHIPPED.read_bytes())])
 
-    # -- reading ---------------------------------------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------------------------
 
     def _add(self, document: Document) -> None:
         problems: list[Problem] = []
@@ -141,14 +145,10 @@ class Classes:
             if key not in _FILE_KEYS:
                 say(f"unknown key {key!r}{nearest(key, _FILE_KEYS)}", *path)
             elif key == "endings_in":
-                if not isinstance(value, Mapping) or not all(
-                    isinstance(e, str) and _texts(parts) for e, parts in value.items()
-                ):
+                if not isinstance(value, Mapping) or not all(isinstance(e, str) and _texts(parts) for e, parts in value.items()):
                     say("'endings_in' maps an ending to a list of path pieces", *path)
                 else:
-                    rule.endings_in.update(
-                        {end.lower(): [p.lower() for p in parts] for end, parts in value.items()}
-                    )
+                    rule.endings_in.update({end.lower(): [p.lower() for p in parts] for end, parts in value.items()})
             elif not _texts(value):
                 say(f"{key!r} is a list of texts", *path)
             elif key == "names":
@@ -166,7 +166,7 @@ class Classes:
             except ValueError as e:
                 say(str(e), "destinations", kind, index)
 
-    # -- one by one ------------------------------------------------------------------------------------------------
+    # -- one by one ------------------------------------------------------------------------------------------
 
     def executable(self, path: str) -> str:
         """Class of a program by its path; a memfd's name has the form ``/memfd:NAME``."""
@@ -197,7 +197,7 @@ class Classes:
             "public",
         )
 
-    # -- a batch ---------------------------------------------------------------------------------------------------
+    # -- a batch ---------------------------------------------------------------------------------------------
 
     def classify(self, events: pl.DataFrame) -> pl.DataFrame:
         """The batch with the three class columns added, as closed columns."""
@@ -209,15 +209,11 @@ class Classes:
                 "process_executable_class",
                 EXECUTABLE_CLASSES,
             ),
-            self._column(
-                events, "destination", "destination_address", "destination_class", DESTINATION_CLASSES
-            ),
+            self._column(events, "destination", "destination_address", "destination_class", DESTINATION_CLASSES),
             self._file_column(events),
         )
 
-    def _column(
-        self, events: pl.DataFrame, what: str, source: str, target: str, values: tuple[str, ...]
-    ) -> pl.Series:
+    def _column(self, events: pl.DataFrame, what: str, source: str, target: str, values: tuple[str, ...]) -> pl.Series:
         dtype = pl.Enum(values)
         if source not in events.columns:
             return pl.repeat(values[0], events.height, dtype=dtype, eager=True).alias(target)

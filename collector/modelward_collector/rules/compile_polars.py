@@ -1,7 +1,8 @@
 """A rule's tree as a polars expression over prepared columns.
 
-Every leaf is two-valued: the prepared columns hold no nulls (:mod:`.evaluate`). Text that ignores case reads a folded copy of
-its column, named by :func:`folded`: pyarrow folds ASCII alone, polars' own lower case does not.
+Every leaf is two-valued: the prepared columns hold no nulls (:mod:`.evaluate`). Text that ignores case
+reads a folded copy of its column, named by :func:`folded`: pyarrow folds ASCII alone, polars' own lower
+case does not.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def enum_of(field: Field) -> pl.Enum:
 
 
 def is_closed_type(field: Field, held: pl.DataType) -> bool:
-    """Whether a closed column can stay as it is: any of these compares with the values' names at the cost of an integer."""
+    """Whether a closed column can stay as it is: any of these compares with the values' names at the cost
+    of an integer.
+    """
     return held in (pl.Categorical, pl.Enum(field.values), enum_of(field))
 
 

@@ -46,15 +46,13 @@ def _polars(field: Field) -> pl.DataType:
 SCHEMA = pl.Schema({field.column: _polars(field) for field in DETECTION_FIELDS})
 """As :data:`ARROW_SCHEMA`, closed columns as plain text."""
 
-_COPIED = tuple(
-    field
-    for field in DETECTION_FIELDS
-    if field.name in BY_NAME and field.name not in ("host.name", "agent.id")
-)
+_COPIED = tuple(field for field in DETECTION_FIELDS if field.name in BY_NAME and field.name not in ("host.name", "agent.id"))
 
 
 def detection_id(rule: Rule, row_name: str, group_key: str) -> str:
-    """128 bits of rule, version, last row and group, as hex: judging a batch again makes no second detection."""
+    """128 bits of rule, version, last row and group, as hex: judging a batch again makes no second
+    detection.
+    """
     parts = "\0".join((rule.id, rule.version, row_name, group_key))
     return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
@@ -67,10 +65,10 @@ def group_key(host: str, rule: Rule, values: tuple[object, ...]) -> str:
     return f"{key[: MAX_KEY - 33]}~{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
 
-def build(
-    events: pl.DataFrame, match: Match, name: BatchName, artifacts: Callable[[pl.DataFrame], pl.Series]
-) -> pl.DataFrame:
-    """One detection for each matched row of one rule. ``artifacts`` names the model file that each row is about."""
+def build(events: pl.DataFrame, match: Match, name: BatchName, artifacts: Callable[[pl.DataFrame], pl.Series]) -> pl.DataFrame:
+    """One detection for each matched row of one rule. ``artifacts`` names the model file that each row is
+    about.
+    """
     rule = match.rule
     rows = events[match.rows]
     named = {*rule.group, *PLACEHOLDER.findall(rule.sentence), *(field.name for field in _COPIED)}
@@ -81,8 +79,7 @@ def build(
     numbers = rows["row"].to_list() if "row" in rows.columns else match.rows.to_list()
     names = [f"{name.agent_id}/{name.epoch}/{name.number}/{number}" for number in numbers]
     keys = [
-        group_key(name.host, rule, values)
-        for values in known.select([BY_NAME[one].column for one in rule.group]).iter_rows()
+        group_key(name.host, rule, values) for values in known.select([BY_NAME[one].column for one in rule.group]).iter_rows()
     ]
     made = {
         "detection_id": [detection_id(rule, row, key) for row, key in zip(names, keys, strict=True)],
@@ -102,9 +99,7 @@ def build(
     }
     copied = known.select([pl.col(field.column).cast(SCHEMA[field.column]) for field in _COPIED])
     host = known.select("host_name", "agent_id")
-    frame = pl.DataFrame(
-        made, schema_overrides={column: SCHEMA[column] for column in made if column != "detected_at"}
-    )
+    frame = pl.DataFrame(made, schema_overrides={column: SCHEMA[column] for column in made if column != "detected_at"})
     frame = frame.with_columns(pl.from_epoch("detected_at", "ns").dt.replace_time_zone("UTC"))
     return pl.concat([frame, copied, host], how="horizontal").select(list(SCHEMA)).cast(SCHEMA)
 

@@ -1,7 +1,7 @@
 """A YAML file as plain data, with the line of everything in it.
 
-Stricter than YAML: a key may stand once, anchors and aliases are refused (a few lines of them expand to gigabytes), a file holds
-one document.
+Stricter than YAML: a key may stand once, anchors and aliases are refused (a few lines of them expand to
+gigabytes), a file holds one document.
 """
 
 from __future__ import annotations
@@ -42,15 +42,11 @@ def read(file: str, raw: bytes) -> Document:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        raise RuleError(
-            [Problem(file, raw[: e.start].count(b"\n") + 1, f"not UTF-8 at byte {e.start}")]
-        ) from e
+        raise RuleError([Problem(file, raw[: e.start].count(b"\n") + 1, f"not UTF-8 at byte {e.start}")]) from e
     try:
         for token in yaml.scan(text):
             if isinstance(token, yaml.AliasToken | yaml.AnchorToken):
-                raise RuleError(
-                    [Problem(file, token.start_mark.line + 1, "YAML anchors and aliases are not supported")]
-                )
+                raise RuleError([Problem(file, token.start_mark.line + 1, "YAML anchors and aliases are not supported")])
         loader = yaml.SafeLoader(text)
         try:
             node = loader.get_node() if loader.check_node() else None
@@ -70,9 +66,7 @@ def read(file: str, raw: bytes) -> Document:
         raise RuleError([Problem(file, mark.line + 1 if mark else 1, f"broken YAML: {said}")]) from e
     except yaml.reader.ReaderError as e:
         line = text.count("\n", 0, e.position) + 1
-        raise RuleError(
-            [Problem(file, line, f"broken YAML: character U+{ord(str(e.character)[0]):04X}")]
-        ) from e
+        raise RuleError([Problem(file, line, f"broken YAML: character U+{ord(str(e.character)[0]):04X}")]) from e
     except (ValueError, TypeError, RecursionError, OverflowError) as e:
         # SafeLoader lets int() and date() errors of odd scalars through, and recurses on deep nesting.
         raise RuleError([Problem(file, 1, f"broken YAML: {type(e).__name__}: {e}")]) from e

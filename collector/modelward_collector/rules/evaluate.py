@@ -1,7 +1,9 @@
-"""All rules on one batch, fast: rows are bucketed by event name and phase, and each rule is specialised to a bucket.
+"""All rules on one batch, fast: rows are bucketed by event name and phase, and each rule is specialised to
+a bucket.
 
-Within a bucket a first pass looks only at fixed-width columns (closed sets, numbers, bools) with a loosened form of each rule; text is
-prepared and looked at only in the rows that are left, which on a quiet host are nearly none.
+Within a bucket a first pass looks only at fixed-width columns (closed sets, numbers, bools) with a loosened
+form of each rule; text is prepared and looked at only in the rows that are left, which on a quiet host are
+nearly none.
 """
 
 from __future__ import annotations
@@ -66,9 +68,7 @@ class Evaluator:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = tuple(rules)
         self._plans: dict[tuple[str, str], tuple[_Step, ...]] = {}
-        self._cheap = {
-            field for rule in rules for field in fields_of(rule.tree) if field.type != "string"
-        } | {_EVENT, _PHASE}
+        self._cheap = {field for rule in rules for field in fields_of(rule.tree) if field.type != "string"} | {_EVENT, _PHASE}
 
     def run(self, events: pl.DataFrame) -> tuple[list[Match], list[Failure]]:
         """Which rows satisfy which rule, rules in their order; and which rules failed."""
@@ -80,18 +80,13 @@ class Evaluator:
                 if steps := self._plan(str(name), str(phase)):
                     self._bucket(events, bucket, steps, found, failed)
         matches = [
-            Match(rule, pl.concat(found[rule.id]).sort())
-            for rule in self.rules
-            if rule.id in found and rule.id not in failed
+            Match(rule, pl.concat(found[rule.id]).sort()) for rule in self.rules if rule.id in found and rule.id not in failed
         ]
         return matches, list(failed.values())
 
     def _plan(self, name: str, phase: str) -> tuple[_Step, ...]:
         if (known := self._plans.get((name, phase))) is None:
-            made = [
-                _step(rule, specialise(rule.tree, {_EVENT.name: name, _PHASE.name: phase}))
-                for rule in self.rules
-            ]
+            made = [_step(rule, specialise(rule.tree, {_EVENT.name: name, _PHASE.name: phase})) for rule in self.rules]
             known = self._plans[name, phase] = tuple(step for step in made if step is not None)
         return known
 
@@ -108,13 +103,7 @@ class Evaluator:
         passed = _select(bucket, cheap, steps, failed)
         later: list[_Step] = []
         for step in steps:
-            rows = (
-                index
-                if step.cheap is None
-                else index.filter(passed[step.rule.id])
-                if step.rule.id in passed
-                else None
-            )
+            rows = index if step.cheap is None else index.filter(passed[step.rule.id]) if step.rule.id in passed else None
             if rows is None or not len(rows):
                 continue
             if step.full is None:
@@ -171,7 +160,9 @@ def _select(
 
 
 def prepare(events: pl.DataFrame, fields: Iterable[Field]) -> pl.DataFrame:
-    """The columns of some fields in the types that expressions expect, without nulls; what is missing is the field's zero."""
+    """The columns of some fields in the types that expressions expect, without nulls; what is missing is
+    the field's zero.
+    """
     wanted: list[pl.Expr] = []
     for field in fields:
         dtype = dtype_of(field)

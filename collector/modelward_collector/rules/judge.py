@@ -1,6 +1,7 @@
 """What a receiver asks of the rules: classify a batch, judge it, reload, say what is wrong.
 
-Nothing that a batch holds makes it raise: a rule that fails on a batch becomes a problem, and the others go on.
+Nothing that a batch holds makes it raise: a rule that fails on a batch becomes a problem, and the others go
+on.
 """
 
 from __future__ import annotations
@@ -59,19 +60,26 @@ class Judge:
         return True
 
     def classify(self, events: pl.DataFrame) -> pl.DataFrame:
-        """``events`` with ``process_executable_class``, ``file_class`` and ``destination_class`` (Enum columns) added or replaced."""
+        """``events`` with ``process_executable_class``, ``file_class`` and ``destination_class`` (Enum
+        columns) added or replaced.
+        """
         return self._folder.classes.classify(events)
 
     def judge(self, events: pl.DataFrame, name: BatchName) -> pl.DataFrame:
         """Detections of a classified batch, as :data:`~modelward_collector.rules.detections.SCHEMA`.
 
-        ``events`` has columns as in the field table, any of which may be missing, and ``row``: the row's number in its batch.
-        Rules come in their order, rows of a rule in the batch's.
+        ``events`` has columns as in the field table, any of which may be missing, and ``row``: the row's
+        number in its batch. Rules come in their order, rows of a rule in the batch's.
         """
         if not events.height:
             return SCHEMA.to_frame()
-        self._learn(events, name.agent_id)
-        matches, failures = self._evaluator.run(events)
+        try:
+            events = _named(events, name)
+            self._learn(events, name.agent_id)
+            matches, failures = self._evaluator.run(events)
+        except RUNTIME_ERRORS as e:
+            self._note("", f"{name.host}: batch {name.number} was not judged: {type(e).__name__}: {e}")
+            return SCHEMA.to_frame()
         for failure in failures:
             self._failed(failure.rule, failure.message)
         made: list[pl.DataFrame] = []
@@ -83,7 +91,7 @@ class Judge:
         return pl.concat(made) if made else SCHEMA.to_frame()
 
     def remember(self, agent_id: str, instance: int, path: str) -> None:
-        """Name the artifact of an instance, for sentences; :meth:`judge` learns it from the events it sees."""
+        """Name the artifact of an instance, for sentences; :meth:`judge` learns it from the events itself."""
         key = (agent_id, instance)
         self._artifacts[key] = path.rstrip("/").rpartition("/")[2] or path
         self._artifacts.move_to_end(key)
@@ -101,20 +109,28 @@ class Judge:
                     self.remember(agent_id, instance, path or model)
 
     def _artifact(self, rows: pl.DataFrame, agent_id: str) -> pl.Series:
-        """For each row the base name of the model file it goes back to: of its origin if it has one, else of its instance."""
+        """For each row the base name of the model file it goes back to: of its origin if it has one, else
+        of its instance.
+        """
         known = prepare(rows, _INSTANCE)
         names = [
             self._artifacts.get((agent_id, origin or own), "")
-            for own, origin in zip(
-                known["model_instance"].to_list(), known["lifecycle_origin_instance"].to_list(), strict=True
-            )
+            for own, origin in zip(known["model_instance"].to_list(), known["lifecycle_origin_instance"].to_list(), strict=True)
         ]
         return pl.Series("~artifact", [name or "a model" for name in names], dtype=pl.String)
 
     def _failed(self, rule: Rule, message: str) -> None:
-        key = (rule.id, message)
-        if key not in self._failures:
-            log.error("rule %s failed on a batch: %s", rule.name, message)
+        self._note(rule.file, f"rule {rule.name} failed on a batch: {message}")
+
+    def _note(self, file: str, message: str) -> None:
+        if (file, message) not in self._failures:
+            log.error("%s", message)
             if len(self._failures) >= MAX_FAILURES:
                 self._failures.popitem(last=False)
-        self._failures[key] = Problem(rule.file, 0, f"failed on a batch: {message}")
+        self._failures[file, message] = Problem(file, 0, message)
+
+
+def _named(events: pl.DataFrame, name: BatchName) -> pl.DataFrame:
+    """The batch with the columns that name its host, which rules may read."""
+    known = {"host_name": name.host, "agent_id": name.agent_id}
+    return events.with_columns(pl.lit(text).alias(column) for column, text in known.items() if column not in events)

@@ -1,4 +1,6 @@
-"""From a file's bytes to a :class:`Rule`: our checks first, then pySigma, then its condition tree turned into ours."""
+"""From a file's bytes to a :class:`Rule`: our checks first, then pySigma, then its condition tree turned
+into ours.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +37,7 @@ from sigma.types import (
 
 from modelward_collector.rules import regex
 from modelward_collector.rules.document import Document, read
+from modelward_collector.rules.items import RULE_FIELDS
 from modelward_collector.rules.rule import Problem, Rule, RuleError, nearest
 from modelward_collector.rules.tree import (
     Cidr,
@@ -53,7 +56,7 @@ from modelward_collector.rules.tree import (
     disjunction,
     fold,
 )
-from modelward_collector.rules.validate import RULE_FIELDS, Validator
+from modelward_collector.rules.validate import Validator
 
 DEFAULT_GROUP = ("workload.id", "lifecycle.origin.instance", "process.root_id")
 
@@ -62,7 +65,9 @@ _WILDS = {SpecialChars.WILDCARD_MULTI: Wild.ANY, SpecialChars.WILDCARD_SINGLE: W
 
 
 def parse(file: str, raw: bytes) -> Rule:
-    """The rule of one file. Raises :class:`RuleError` with every problem found; ``file`` is only named in them."""
+    """The rule of one file. Raises :class:`RuleError` with every problem found; ``file`` is only named in
+    them.
+    """
     document = read(file, raw)
     problems = Validator(document).run() or _items(document)
     if problems:
@@ -112,9 +117,7 @@ def _condition(document: Document, sigma: SigmaRule) -> Any:
         if isinstance(item, ConditionIdentifier):
             if item.identifier not in detections.detections:
                 known = detections.detections
-                raise SigmaError(
-                    f"condition names {item.identifier!r}, which is no selection{nearest(item.identifier, known)}"
-                )
+                raise SigmaError(f"condition names {item.identifier!r}, no selection{nearest(item.identifier, known)}")
             used.add(item.identifier)
         elif isinstance(item, ConditionSelector):
             used.update(found.identifier for found in item.resolve_referenced_detections(detections))
@@ -125,9 +128,7 @@ def _condition(document: Document, sigma: SigmaRule) -> Any:
     visit(parsed.parse(postprocess=False))
     if unused := [name for name in detections.detections if name not in used]:
         line = document.line("detection", unused[0])
-        raise RuleError(
-            [Problem(document.file, line, f"selection {unused[0]!r} is not used by the condition")]
-        )
+        raise RuleError([Problem(document.file, line, f"selection {unused[0]!r} is not used by the condition")])
     return parsed.parsed
 
 
@@ -155,9 +156,7 @@ def _leaf(field: Field, value: Any) -> Node:
     if isinstance(value, SigmaCIDRExpression):
         return Cidr(field, value.network)
     if isinstance(value, SigmaRegularExpression):
-        pattern = regex.common(
-            str(value.regexp.original), SigmaRegularExpressionFlag.IGNORECASE in value.flags
-        )
+        pattern = regex.common(str(value.regexp.original), SigmaRegularExpressionFlag.IGNORECASE in value.flags)
         return _on_closed(field, pattern) if field.type == "closed" else Regex(field, pattern)
     if isinstance(value, SigmaString):
         cased = isinstance(value, SigmaCasedString)
@@ -182,9 +181,7 @@ def _glob(value: SigmaString, cased: bool) -> Glob:
 def glob_pattern(glob: Glob) -> str:
     """A pattern for the whole text, in the subset both engines share."""
     wild = {Wild.ANY: ".*", Wild.ONE: "."}
-    return (
-        "(?s)^" + "".join(regex.escape(part) if isinstance(part, str) else wild[part] for part in glob) + "$"
-    )
+    return "(?s)^" + "".join(regex.escape(part) if isinstance(part, str) else wild[part] for part in glob) + "$"
 
 
 def _on_closed(field: Field, pattern: str) -> OneOf:

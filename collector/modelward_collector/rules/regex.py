@@ -1,9 +1,12 @@
-"""The regular expressions that RE2 (ClickHouse) and Rust's engine (polars) read alike, rewritten so that they do.
+"""The regular expressions that RE2 (ClickHouse) and Rust's engine (polars) read alike, rewritten so that
+they do.
 
-Read here: literals, ``.``, ``|``, groups ``( )`` and ``(?: )``, ``* + ? {n} {n,} {n,m}`` and their lazy forms, ``^ $ \\b \\B``, classes
-``[a-z]`` and ``[^a-z]``, ``\\d \\w \\s`` and their negations, ``\\n \\t \\r \\f \\v``, ``\\xHH`` below 80, escaped punctuation. Anything else is an error, because the
-engines differ on it or one lacks it. In what is written ``\\d \\w \\s \\b`` are ASCII, ``.`` matches a newline too, and with the modifier ``i`` each
-ASCII letter is a class of both cases (the engines' own folding differs outside ASCII).
+Read here: literals, ``.``, ``|``, groups ``( )`` and ``(?: )``, ``* + ? {n} {n,} {n,m}`` and their lazy
+forms, ``^ $ \\b``, classes ``[a-z]`` and ``[^a-z]``, ``\\d \\w \\s`` and their negations, ``\\n \\t \\r
+\\f \\v``, ``\\xHH`` below 80, escaped punctuation. Anything else is an error, because the engines differ on
+it or one lacks it. In what is written ``\\d \\w \\s \\b`` are ASCII, ``.`` matches a newline too, and with
+the modifier ``i`` each ASCII letter is a class of both cases (the engines' own folding differs outside
+ASCII).
 """
 
 from __future__ import annotations
@@ -127,10 +130,11 @@ class _Reader:
 
     def escaped(self) -> tuple[str, int, bool]:
         char = self.peek(1)
-        if char in ("b", "B"):
+        if char == "b":
             self.at += 2
-            # Polars' engine needs the flag for ASCII; RE2's \b is ASCII always, and a later back end drops the flag.
-            return rf"(?-u:\{char})", 1, False
+            # Polars' engine needs the flag for ASCII; RE2's \b is ASCII always, and a later back end drops
+            # the flag.
+            return r"(?-u:\b)", 1, False
         if char and char.lower() in _SETS:
             self.at += 2
             return f"[{'^' if char.isupper() else ''}{_SETS[char.lower()]}]", 1, True
@@ -163,12 +167,7 @@ class _Reader:
         elif char == "{":
             end = self.pattern.find("}", self.at)
             low, comma, high = self.pattern[self.at + 1 : max(end, self.at + 1)].partition(",")
-            if (
-                end < 0
-                or not low.isdecimal()
-                or not low.isascii()
-                or (high and not (high.isdecimal() and high.isascii()))
-            ):
+            if end < 0 or not low.isdecimal() or not low.isascii() or (high and not (high.isdecimal() and high.isascii())):
                 raise self.fail("'{' starts no repeat like {2} or {2,5} (escape it to mean the character)")
             if len(low) > 4 or len(high) > 4 or (factor := max(int(low), int(high or 0), 1)) > MAX_REPEAT:
                 raise self.fail(f"a repeat of more than {MAX_REPEAT}")

@@ -30,7 +30,9 @@ class _File:
 
 
 class RuleFolder:
-    """Rules and classes of the shipped pack and of extra folders, by file. Never raises on what a file holds."""
+    """Rules and classes of the shipped pack and of extra folders, by file. Never raises on what a file
+    holds.
+    """
 
     def __init__(self, directories: Sequence[Path]) -> None:
         self.directories = (PACK, *(Path(directory) for directory in directories))
@@ -42,29 +44,23 @@ class RuleFolder:
         self.refresh()
 
     def refresh(self) -> bool:
-        """Look at the folders; True when rules, classes or problems changed. Costs one stat for each file that did not."""
+        """Look at the folders; True when rules, classes or problems changed. Costs one stat for each file
+        that did not.
+        """
         before = (list(self.rules), list(self.problems), [file.digest for file in self._classes.values()])
         problems: list[Problem] = []
         rule_paths: list[Path] = []
         class_paths: list[Path] = []
         for directory in self.directories:
             try:
-                found = sorted(
-                    path
-                    for path in directory.iterdir()
-                    if path.suffix in (".yml", ".yaml") and path.is_file()
-                )
+                found = sorted(path for path in directory.iterdir() if path.suffix in (".yml", ".yaml") and path.is_file())
             except OSError as e:
                 problems.append(Problem(str(directory), 0, f"cannot read the folder: {e.strerror or e}"))
                 continue
             rule_paths += [path for path in found if path.name != CLASSES]
             class_paths += [path for path in found if path.name == CLASSES]
         if len(rule_paths) > MAX_RULES:
-            problems.append(
-                Problem(
-                    str(rule_paths[MAX_RULES].parent), 0, f"more than {MAX_RULES} rules; the rest is left out"
-                )
-            )
+            problems.append(Problem(str(rule_paths[MAX_RULES].parent), 0, f"more than {MAX_RULES} rules; the rest is left out"))
         self._files = {path: self._rule(path) for path in rule_paths[:MAX_RULES]}
         self._read_classes(class_paths, problems)
         by_id: dict[str, Rule] = {}
@@ -73,9 +69,7 @@ class RuleFolder:
             if file.rule is None:
                 continue
             if (other := by_id.get(file.rule.id)) is not None:
-                problems.append(
-                    Problem(file.rule.file, 0, f"rule id {file.rule.id} is taken by {other.file}")
-                )
+                problems.append(Problem(file.rule.file, 0, f"rule id {file.rule.id} is taken by {other.file}"))
             else:
                 by_id[file.rule.id] = file.rule
         self.rules = list(by_id.values())
@@ -101,9 +95,7 @@ class RuleFolder:
         except RuleError as e:
             last = known.rule if known else None
             note = "; its last good version stays in force" if last else ""
-            return _File(
-                stamp, digest, last, tuple(Problem(p.file, p.line, p.message + note) for p in e.problems)
-            )
+            return _File(stamp, digest, last, tuple(Problem(p.file, p.line, p.message + note) for p in e.problems))
 
     def _read_classes(self, paths: list[Path], problems: list[Problem]) -> None:
         files: dict[Path, _File] = {}

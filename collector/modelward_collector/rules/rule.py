@@ -21,7 +21,9 @@ Row = Mapping[str, Value]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with a rule, at a place a person can go to. ``line`` counts from 1; 0 is the file as a whole."""
+    """Something wrong with a rule, at a place a person can go to. ``line`` counts from 1; 0 is the file as
+    a whole.
+    """
 
     file: str
     line: int

@@ -1,28 +1,29 @@
-"""A rule's own tests, run through the same code as the stream: each event of ``match`` must match, none of ``no_match`` may."""
+"""A rule's own tests, run through the same code as the stream: each event of ``match`` must match, none of
+``no_match`` may.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import polars as pl
+from modelward_proto.fields import STORED, Field
 
 from modelward_collector.rules.compile_polars import dtype_of, zero_of
 from modelward_collector.rules.evaluate import Evaluator
 from modelward_collector.rules.rule import Problem, Row, Rule
-from modelward_proto.fields import STORED
 
 
 def frame(rows: Sequence[Row]) -> pl.DataFrame:
     """Events as a batch: every column of the field table, the field's zero where a row says nothing."""
-    columns = {
-        field.column: pl.Series(
-            field.column,
-            [row.get(field.name, zero_of(field)) for row in rows],
-            dtype=pl.String() if field.type == "closed" else dtype_of(field),
-        )
-        for field in STORED
-    }
-    return pl.DataFrame(columns)
+    return pl.DataFrame([_column(field, rows) for field in STORED])
+
+
+def _column(field: Field, rows: Sequence[Row]) -> pl.Series:
+    zero = datetime.fromtimestamp(0, UTC) if field.type == "time" else zero_of(field)
+    dtype = pl.String() if field.type == "closed" else dtype_of(field)
+    return pl.Series(field.column, [row.get(field.name, zero) for row in rows], dtype=dtype)
 
 
 def matched(rule: Rule, rows: Sequence[Row]) -> list[bool]:
@@ -45,5 +46,3 @@ def run(rule: Rule) -> list[Problem]:
                 said = "matches, and must not" if hit else "does not match, and must"
                 found.append(Problem(rule.file, lines[f"{kind} {number}"], f"own test {kind} {number} {said}"))
     return found
-
-

@@ -1,7 +1,7 @@
 """A rule's sentence, filled in for many rows at once.
 
-Values are hostile. They come escaped (:mod:`modelward_proto.text`); here they are bounded, and escaped again should a row that did
-not come over the wire hold anything that is not inert.
+Values are hostile. They come escaped (:mod:`modelward_proto.text`); here they are bounded, and escaped
+again should a row that did not come over the wire hold anything that is not inert.
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ def sentences(template: str, rows: pl.DataFrame) -> pl.Series:
         if index % 2 == 0:
             parts.append(pl.lit(piece))
             continue
-        column = (
-            pl.col(ARTIFACT if piece == "artifact" else BY_NAME[piece].column).cast(pl.String).fill_null("")
-        )
+        column = pl.col(ARTIFACT if piece == "artifact" else BY_NAME[piece].column).cast(pl.String).fill_null("")
         parts.append(pl.when(column == "").then(pl.lit(UNKNOWN)).otherwise(bounded(column)))
     filled = rows.select(pl.concat_str([pl.repeat("", pl.len()), *parts]).alias("sentence")).to_series()
     return inert(filled)

@@ -1,6 +1,7 @@
 """A rule's condition, as both back ends read it: leaves on one field, joined by and, or, not.
 
-Text compares on its ASCII-folded form unless ``cased``; a closed field's leaf is already the set of its values that satisfy it.
+Text compares on its ASCII-folded form unless ``cased``; a closed field's leaf is already the set of its
+values that satisfy it.
 """
 
 from __future__ import annotations
@@ -135,7 +136,9 @@ def fields_of(node: Node) -> set[Field]:
 
 
 def specialise(node: Node, known: Mapping[str, str]) -> Node:
-    """The tree once some closed fields' values are known: what is left to look at in such rows, or a constant."""
+    """The tree once some closed fields' values are known: what is left to look at in such rows, or a
+    constant.
+    """
 
     def settle(leaf: Leaf) -> Node:
         if isinstance(leaf, OneOf) and leaf.field.name in known:
@@ -146,7 +149,9 @@ def specialise(node: Node, known: Mapping[str, str]) -> Node:
 
 
 def loosen(node: Node, cheap: Callable[[Leaf], bool]) -> Node:
-    """A cheaper tree that holds wherever the given one does: leaves that are not cheap are taken to be in favour."""
+    """A cheaper tree that holds wherever the given one does: leaves that are not cheap are taken to be in
+    favour.
+    """
     return rewrite(node, lambda leaf, negated: leaf if cheap(leaf) else Constant(not negated))
 
 
