@@ -53,6 +53,11 @@ class DataFolder:
         return f"unix:{self.store_socket}"
 
     @property
+    def scratch(self) -> Path:
+        """Files that live as long as one insert."""
+        return self.run / "insert"
+
+    @property
     def metrics(self) -> Path:
         """Folder of prometheus_client's multiprocess mode (``PROMETHEUS_MULTIPROC_DIR``)."""
         return self.run / "metrics"
@@ -69,7 +74,7 @@ class DataFolder:
                 "which is all that the kernel allows for a unix socket; choose a shorter --data"
             )
         try:
-            for folder in (self.root, self.journal, self.quarantine, self.run, self.metrics):
+            for folder in (self.root, self.journal, self.quarantine, self.run, self.scratch, self.metrics):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not os.access(self.root, os.W_OK | os.X_OK):
                 raise PermissionError(13, "permission denied", str(self.root))

@@ -67,7 +67,8 @@ class Supervisor:
         try:
             folder.create()
             self._stack.enter_context(folder.lock())
-            shutil.rmtree(folder.metrics, ignore_errors=True)
+            for leftover in (folder.metrics, folder.scratch):
+                shutil.rmtree(leftover, ignore_errors=True)
             folder.create()
             listen, held = reserve(self._settings.listen, "--listen")
             self._stack.enter_context(held)

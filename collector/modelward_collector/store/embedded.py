@@ -48,7 +48,7 @@ class EmbeddedStore:
     def __init__(self, folder: DataFolder, settings: CollectorSettings) -> None:
         self._settings = settings
         self._held = Held()
-        self._writer = Writer(Journal(folder.journal), self._held)
+        self._writer = Writer(Journal(folder.journal), self._held, folder.scratch)
         self._writing = Lane("writer", folder.engine)
         self._upkeep = Lane("upkeep", folder.engine)
         self._queries = Queries(folder.engine)
@@ -93,7 +93,7 @@ class EmbeddedStore:
         try:
             await self._writing.run(self._writer.settle)
             found = await self._writing.run(lambda c: self._held.ranges(c, key, getattr(request, "from")))
-        except EngineError as e:
+        except (EngineError, OSError) as e:
             raise StoreUnavailable(str(e)) from e
         return HeldReply(held=[Range(first=a, last=b) for a, b in found])
 
@@ -168,6 +168,6 @@ async def _forever(work: Callable[[], Awaitable[None]], period_s: float) -> None
         await asyncio.sleep(period_s)
         try:
             await work()
-        except EngineError as e:
+        except (EngineError, OSError) as e:
             _log.error("upkeep of the store failed", extra={"error": str(e)})
             await asyncio.sleep(1)

@@ -144,39 +144,37 @@ def rows(connection: Connection, sql: str, parameters: Mapping[str, Any] | None 
     return [json.loads(line) for line in data.splitlines()]
 
 
-def insert(connection: Connection, table: str, columns: tuple[str, ...], arrow: bytes, token: str) -> None:
+def insert(connection: Connection, table: str, columns: tuple[str, ...], arrow: bytes, token: str, scratch: Path) -> None:
     """Insert one Arrow IPC stream as one part, durable on return.
 
     ``token``: the engine drops a second insert with the same token, whatever its content.
+    ``scratch``: a folder for the file that the engine reads the rows from. Not ``send_insert``: that one returns as if all were well
+    when writing the part fails (seen with a constraint), so that rows would be acknowledged and lost.
 
     Raises:
         EngineError: the engine refused it; whether rows are in the table must then be asked.
+        OSError: the file cannot be written; nothing was inserted.
     """
-    _insert(connection, table, columns, "ArrowStream", arrow, token)
+    path = scratch / f"{token}.arrow"
+    try:
+        path.write_bytes(arrow)
+        names = ", ".join(f"`{c}`" for c in columns)
+        execute(connection, f"INSERT INTO {DATABASE}.{table} ({names}) {_settings(token)} "
+                f"SELECT {names} FROM file({literal(str(path))}, 'ArrowStream')")
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def insert_json(connection: Connection, table: str, objects: Sequence[Mapping[str, Any]], token: str) -> None:
     """The same for a few rows of one shape, given as mappings."""
-    data = b"\n".join(json.dumps(o, ensure_ascii=False).encode("utf-8") for o in objects)
-    _insert(connection, table, tuple(objects[0]), "JSONEachRow", data, token)
+    names = ", ".join(f"`{c}`" for c in objects[0])
+    data = "\n".join(json.dumps(o, ensure_ascii=True) for o in objects)
+    execute(connection, f"INSERT INTO {DATABASE}.{table} ({names}) {_settings(token)} FORMAT JSONEachRow\n{data}")
 
 
-def _insert(connection: Connection, table: str, columns: tuple[str, ...], format: str, data: bytes, token: str) -> None:
-    from chdb._exceptions import ChdbError
-
+def _settings(token: str) -> str:
     settings = ", ".join(f"{k} = {v}" for k, v in _INSERT.items())
-    names = ", ".join(f"`{c}`" for c in columns)
-    sql = (f"INSERT INTO {DATABASE}.{table} ({names}) "
-           f"SETTINGS {settings}, insert_deduplication_token = {literal(token)}")
-    try:
-        stream = connection.send_insert(sql, format)
-        try:
-            stream.append(data)
-            stream.finish()
-        finally:
-            stream.close()
-    except (ChdbError, RuntimeError) as e:
-        raise EngineError(str(e)) from e
+    return f"SETTINGS {settings}, insert_deduplication_token = {literal(token)}"
 
 
 def literal(value: int | float | str) -> str:

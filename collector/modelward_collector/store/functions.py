@@ -1,9 +1,10 @@
 """Functions that a person's SQL may call: pure ones, by topic. All others are refused (see ``gate``).
 
-Left out on purpose: whatever reads beside our tables (file, dictGet, joinGet, getSetting, hostName, ...),
-waits (sleep), fails on purpose (throwIf), calls out (ai*), or compiles patterns whose cost the memory limit
-does not bound (multiMatch*). Names are compared in lower case, as many of the engine's have an alias that
-ignores case.
+Left out on purpose: whatever reads beside our tables (file, dictGet, joinGet, getSetting, hostName, ...), waits
+(sleep), fails on purpose (throwIf), calls out (ai*), compiles patterns whose cost no limit bounds (multiMatch*), takes
+quadratic time for one value (editDistance: a time limit is looked at between blocks only), reads the state of an
+aggregate from bytes (finalizeAggregation), or is a table function too (format: on the right of IN it would be one).
+Names are compared in lower case, as many of the engine's have an alias that ignores case.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ _TEXT = """
     lowerUTF8 upperUTF8 initcap reverse reverseUTF8 concat concatWithSeparator concat_ws substring substr
     mid substringUTF8 substringIndex left right leftUTF8 rightUTF8 lpad rpad leftPad rightPad leftPadUTF8
     rightPadUTF8 trim ltrim rtrim trimLeft trimRight trimBoth startsWith endsWith startsWithUTF8
-    endsWithUTF8 startsWithCaseInsensitive endsWithCaseInsensitive repeat space format position locate instr
+    endsWithUTF8 startsWithCaseInsensitive endsWithCaseInsensitive repeat space position locate instr
     positionCaseInsensitive positionUTF8 positionCaseInsensitiveUTF8 multiSearchAny
     multiSearchAnyCaseInsensitive multiSearchFirstIndex multiSearchFirstPosition multiSearchAllPositions
     match matchCaseInsensitive notMatch extract extractAll extractGroups extractAllGroups
@@ -72,9 +73,7 @@ _TEXT = """
     countSubstringsCaseInsensitive countMatches countMatchesCaseInsensitive hasToken hasTokenCaseInsensitive
     hasSubsequence ascii basename isValidUTF8 toValidUTF8 normalizeUTF8NFC base64Encode base64Decode
     tryBase64Decode base64URLDecode splitByChar splitByString splitByRegexp splitByWhitespace
-    splitByNonAlpha alphaTokens tokens ngrams ngramDistance ngramSearch editDistance levenshteinDistance
-    damerauLevenshteinDistance jaroSimilarity jaroWinklerSimilarity stringBytesEntropy stringJaccardIndex
-    appendTrailingCharIfAbsent decodeURLComponent encodeURLComponent domain domainWithoutWWW topLevelDomain
+    splitByNonAlpha alphaTokens tokens ngrams ngramDistance ngramSearch     stringBytesEntropy     appendTrailingCharIfAbsent decodeURLComponent encodeURLComponent domain domainWithoutWWW topLevelDomain
     protocol path pathFull port queryString fragment cutQueryString extractURLParameter extractURLParameters
     URLHierarchy URLPathHierarchy isIPv4String isIPv6String isIPAddressInRange IPv4NumToString
     IPv4StringToNum IPv4StringToNumOrNull IPv6NumToString IPv6StringToNum IPv6StringToNumOrNull
@@ -91,12 +90,11 @@ _ARRAYS = """
     arrayProduct arrayUniq arrayDistinct arraySort arrayReverseSort arrayReverse arrayConcat arraySlice
     arrayResize arrayPushBack arrayPushFront arrayPopBack arrayPopFront arrayEnumerate arrayEnumerateUniq
     arrayEnumerateDense arrayZip arrayFlatten flatten arrayCompact arrayDifference arrayCumSum
-    arrayIntersect arrayUnion arrayExcept arrayStringConcat arraySplit arrayReverseSplit arrayFold
-    arrayReduce arrayWithConstant arrayRotateLeft arrayRotateRight array_to_string has hasAll hasAny
+    arrayIntersect arrayUnion arrayExcept arrayStringConcat arraySplit arrayReverseSplit     arrayReduce arrayWithConstant arrayRotateLeft arrayRotateRight array_to_string has hasAll hasAny
     hasSubstr indexOf countEqual range emptyArrayString emptyArrayUInt64 replicate cardinality
 """
 _ROWS = """
-    rowNumberInAllBlocks rowNumberInBlock runningAccumulate finalizeAggregation grouping row_number rank
+    rowNumberInAllBlocks rowNumberInBlock grouping row_number rank
     dense_rank denseRank percent_rank percentRank cume_dist ntile lag lead lagInFrame leadInFrame nth_value
     first_value last_value
 """
@@ -116,16 +114,12 @@ _AGGREGATES = """
 """
 
 SCALARS = frozenset(
-    name.lower()
-    for topic in (_OPERATORS, _NUMBERS, _TIME, _CONVERSION, _TEXT, _ARRAYS, _ROWS)
-    for name in topic.split()
+    name.lower() for topic in (_OPERATORS, _NUMBERS, _TIME, _CONVERSION, _TEXT, _ARRAYS, _ROWS) for name in topic.split()
 )
 AGGREGATES = frozenset(name.lower() for name in _AGGREGATES.split())
 TABLE_FUNCTIONS = frozenset({"numbers", "zeros", "values", "generateseries", "generate_series"})
 
-_COMBINATOR = re.compile(
-    r"(if|array|distinct|foreach|ordefault|ornull|state|merge|argmin|argmax|map|resample)\Z"
-)
+_COMBINATOR = re.compile(r"(if|array|distinct|foreach|ordefault|ornull|state|merge|argmin|argmax|map|resample)\Z")
 
 
 def allowed(name: str) -> bool:

@@ -122,6 +122,8 @@ def lock(
         "max_bytes_before_external_group_by": memory_bytes // 2,
         "max_bytes_before_external_sort": memory_bytes // 2,
         "max_threads": 1,
+        # The engine looks at its clock between blocks.
+        "max_block_size": 8192,
         "max_result_bytes": 64 << 20,
         "result_overflow_mode": "throw",
         "limit": min(max_rows, MAX_ROWS) if max_rows else MAX_ROWS,
@@ -212,6 +214,8 @@ def _check(connection: Any, root: Node) -> None:
     for node in nodes:
         if node.type not in _NODES:
             raise Refused(_REFUSED_NODES.get(node.type, f"'{node.type}' is not allowed in a query."))
+        if "aggregatefunction" in node.name.lower():
+            raise Refused("The type AggregateFunction is not allowed: its values are memory of the engine.")
         if node.type == "TableIdentifier":
             _check_table(connection, node.name, with_names)
         elif node.type == "SelectQuery":

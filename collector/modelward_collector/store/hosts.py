@@ -28,6 +28,8 @@ OURS = frozenset({"received", "quarantined", "stored"})
 """Hops that only the collector counts; an agent's word on them is ignored."""
 
 MOST_AGENTS = 50_000
+SLICE = 5_000
+
 MOST_OTHER_KINDS = 32
 """Names of kinds that this version does not know and still keeps, for each agent: a newer agent may have some."""
 
@@ -128,8 +130,8 @@ class Hosts:
 def flush(connection: Connection, hosts: list[dict[str, Any]], ledger: list[dict[str, Any]]) -> None:
     """Write what :meth:`Hosts.changes` gave."""
     for table, lines in (("hosts_raw", hosts), ("ledger_raw", ledger)):
-        if lines:
-            insert_json(connection, table, lines, secrets.token_hex(8))
+        for start in range(0, len(lines), SLICE):
+            insert_json(connection, table, lines[start : start + SLICE], secrets.token_hex(8))
 
 
 def text(value: str, limit: int = 200) -> str:

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -64,8 +65,9 @@ class Batch:
 class Writer:
     """The only one that writes events. All methods belong to the thread of the connection given."""
 
-    def __init__(self, journal: Journal, held: Held) -> None:
+    def __init__(self, journal: Journal, held: Held, scratch: Path) -> None:
         self._journal = journal
+        self._scratch = scratch
         self._held = held
         self._stored_schema = arrow_schema(STORED)
         self.bound = 0
@@ -89,7 +91,7 @@ class Writer:
         """Store requests, in groups of one day each, and say what became of each, in the order given."""
         try:
             self.settle(connection)
-        except EngineError as e:
+        except (EngineError, OSError) as e:
             return [StoreBusy(str(e)) for _ in requests]
         outcomes: dict[int, Outcome | StoreBusy] = {}
         fresh: dict[int, list[tuple[int, Batch]]] = {}
@@ -153,12 +155,15 @@ class Writer:
             return [StoreBusy(f"the journal cannot be written: {e.strerror}") for _ in batches]
         if events.num_rows:
             try:
-                insert(connection, "events_raw", _names(STORED), _ipc(events), group.name)
+                insert(connection, "events_raw", _names(STORED), _ipc(events), group.name, self._scratch)
             except EngineError as e:
                 return self._after_failure(connection, group, batches, e)
+            except OSError as e:
+                self._journal.done(group.name)
+                return [StoreBusy(f"the events cannot be written: {e.strerror}") for _ in batches]
         try:
             self._follow(connection, group)
-        except EngineError as e:
+        except (EngineError, OSError) as e:
             # The journal keeps the group: the next call settles it before anything else.
             return [StoreBusy(str(e)) for _ in batches]
         self._journal.done(group.name)
@@ -172,7 +177,7 @@ class Writer:
             self.settle(connection)
             if self._held.checksum(connection, batches[0].key, batches[0].request.number) is not None:
                 return [Outcome() for _ in batches]
-        except EngineError as e:
+        except (EngineError, OSError) as e:
             return [StoreBusy(str(e)) for _ in batches]
         if error.code in RESOURCE_CODES or error.code == 0:
             return [StoreBusy(str(error)) for _ in batches]
@@ -235,9 +240,9 @@ class Writer:
                     wanted.setdefault(name, index)
             if wanted:
                 data = _ipc(found.take(pa.array(wanted.values(), pa.int64())))
-                insert(connection, "detections_raw", _names(DETECTION_FIELDS), data, group.name)
+                insert(connection, "detections_raw", _names(DETECTION_FIELDS), data, group.name, self._scratch)
         if group.bindings:
-            insert(connection, "bindings", _names(BINDING_FIELDS), group.bindings, group.name)
+            insert(connection, "bindings", _names(BINDING_FIELDS), group.bindings, group.name, self._scratch)
             self.bound += 1
         first = group.members[0]
         key = EpochKey(first.host, first.agent_id, first.epoch)
