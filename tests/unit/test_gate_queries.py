@@ -3,13 +3,14 @@
 # ruff: noqa: E501 - one query a line
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from modelward_collector.store import gate
+from modelward_collector.store import functions, gate
 from modelward_collector.store.engine import EngineError, execute
 from modelward_proto.fields import DETECTION_FIELDS, STORED
 
@@ -119,6 +120,9 @@ REFUSED = {
     "joinGet": "SELECT joinGet('t', 'v', 1)",
     "addressToLine": "SELECT addressToLine(1)",
     "AI function": "SELECT aiGenerate('x')",
+    "a table function on the right of IN": "SELECT 1 IN format(CSV, '1')",
+    "an aggregate's state from bytes": "SELECT uniqMerge(CAST(unhex('ff'), 'AggregateFunction(uniq, UInt64)'))",
+    "an aggregate's state in a table of values": "SELECT * FROM values('a AggregateFunction(uniq, UInt64)', 'x')",
     # Waste, and ways round the limits.
     "sleep": "SELECT sleep(3)",
     "sleepEachRow": "SELECT sleepEachRow(3) FROM numbers(10)",
@@ -137,6 +141,8 @@ REFUSED = {
     "NUL": "SELECT 1\0; DROP TABLE events",
     "a forged line in an alias": "SELECT (1 AS `x)\n      Identifier y (alias z`) IN `/etc/passwd`",
     "newline in a name": "SELECT 1 AS `a\nb`",
+    "settings of EXPLAIN AST put in front": "optimize = 1 SELECT 1",
+    "another form of EXPLAIN AST put in front": "graph = 1 SELECT * FROM url('http://127.0.0.1:1/', CSV)",
     "not SQL": "what did this model do",
 }
 
@@ -247,6 +253,67 @@ def test_is_refused(connection: Any, sql: str) -> None:
 def test_is_allowed_and_runs(connection: Any, sql: str) -> None:
     gate.admit(connection, sql)
     execute(connection, sql, None, "JSON")
+
+
+PLACES = (
+    "SELECT * FROM ({})",
+    "SELECT ({})",
+    "SELECT 1 WHERE 1 IN ({})",
+    "SELECT count() FROM events WHERE EXISTS ({})",
+    "WITH x AS ({}) SELECT * FROM x",
+    "WITH ({}) AS x SELECT x",
+    "SELECT * FROM events AS e LEFT JOIN ({}) AS x ON 1 = 1",
+    "SELECT * FROM events CROSS JOIN ({}) AS x",
+    "SELECT 1 UNION ALL ({})",
+    "SELECT 1 INTERSECT ({})",
+    "SELECT count() FROM events GROUP BY host_name HAVING count() > ({})",
+    "SELECT 1 ORDER BY ({})",
+    "SELECT arrayMap(x -> ({}), [1])",
+    "SELECT 1 AS a FROM events ARRAY JOIN [({})] AS b",
+    "SELECT sum(count) OVER (PARTITION BY ({})) FROM events",
+    "SELECT if(1, 2, ({})) FROM events PREWHERE late",
+    "SELECT quantile(0.5)(({})) FROM events LIMIT 1 BY host_name",
+    "EXPLAIN ({})",
+)
+FORBIDDEN = (
+    "SELECT * FROM url('http://127.0.0.1:1/', CSV, 'a String')",
+    "SELECT file('/etc/passwd')",
+    "SELECT name FROM system.users",
+    'SELECT * FROM "/etc/passwd"',
+    "SELECT 1 IN system.disks",
+    "SELECT 1 SETTINGS max_threads = 64",
+    "SELECT sleep(1)",
+)
+
+
+@pytest.mark.parametrize("forbidden", FORBIDDEN)
+def test_is_refused_wherever_it_stands(connection: Any, forbidden: str) -> None:
+    for outer, inner in itertools.product(PLACES, ("{}", *PLACES)):
+        sql = outer.format(inner.format(forbidden))
+        with pytest.raises(gate.Refused):
+            gate.admit(connection, sql)
+
+
+def test_every_table_function_of_the_engine_that_is_not_on_the_list_is_refused(connection: Any, engine: str) -> None:
+    admin = chdb.connect(engine)
+    names = execute(admin, "SELECT name FROM system.table_functions").decode().split()
+    admin.close()
+    assert "url" in names
+    for name in names:
+        if name.lower() not in functions.TABLE_FUNCTIONS:
+            with pytest.raises(gate.Refused):
+                gate.admit(connection, f"SELECT * FROM {name}('x')")
+        assert not functions.allowed(name), f"{name} is a table function and a function: IN would call the table function"
+
+
+def test_the_list_of_functions_has_no_name_that_the_engine_does_not_know(engine: str) -> None:
+    admin = chdb.connect(engine)
+    engines = {name.lower() for name in execute(admin, "SELECT name FROM system.functions").decode().split()}
+    admin.close()
+    # Written by the parser, or rewritten before the engine looks for them.
+    syntax = {"lambda", "untuple", "exists", "grouping", "date_add", "date_sub", "dateadd", "datesub", "timestamp_add", "timestamp_sub"}
+    unknown = functions.known() - engines - syntax
+    assert not unknown
 
 
 @pytest.mark.parametrize("sql", [REFUSED[name] for name in REFUSED if "a file" in name])

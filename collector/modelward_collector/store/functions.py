@@ -73,7 +73,8 @@ _TEXT = """
     countSubstringsCaseInsensitive countMatches countMatchesCaseInsensitive hasToken hasTokenCaseInsensitive
     hasSubsequence ascii basename isValidUTF8 toValidUTF8 normalizeUTF8NFC base64Encode base64Decode
     tryBase64Decode base64URLDecode splitByChar splitByString splitByRegexp splitByWhitespace
-    splitByNonAlpha alphaTokens tokens ngrams ngramDistance ngramSearch     stringBytesEntropy     appendTrailingCharIfAbsent decodeURLComponent encodeURLComponent domain domainWithoutWWW topLevelDomain
+    splitByNonAlpha alphaTokens tokens ngrams ngramDistance ngramSearch stringBytesEntropy
+    appendTrailingCharIfAbsent decodeURLComponent encodeURLComponent domain domainWithoutWWW topLevelDomain
     protocol path pathFull port queryString fragment cutQueryString extractURLParameter extractURLParameters
     URLHierarchy URLPathHierarchy isIPv4String isIPv6String isIPAddressInRange IPv4NumToString
     IPv4StringToNum IPv4StringToNumOrNull IPv6NumToString IPv6StringToNum IPv6StringToNumOrNull
@@ -90,13 +91,13 @@ _ARRAYS = """
     arrayProduct arrayUniq arrayDistinct arraySort arrayReverseSort arrayReverse arrayConcat arraySlice
     arrayResize arrayPushBack arrayPushFront arrayPopBack arrayPopFront arrayEnumerate arrayEnumerateUniq
     arrayEnumerateDense arrayZip arrayFlatten flatten arrayCompact arrayDifference arrayCumSum
-    arrayIntersect arrayUnion arrayExcept arrayStringConcat arraySplit arrayReverseSplit     arrayReduce arrayWithConstant arrayRotateLeft arrayRotateRight array_to_string has hasAll hasAny
-    hasSubstr indexOf countEqual range emptyArrayString emptyArrayUInt64 replicate cardinality
+    arrayIntersect arrayUnion arrayExcept arrayStringConcat arraySplit arrayReverseSplit arrayReduce
+    arrayWithConstant arrayRotateLeft arrayRotateRight array_to_string has hasAll hasAny hasSubstr indexOf
+    countEqual range emptyArrayString emptyArrayUInt64 replicate cardinality
 """
 _ROWS = """
-    rowNumberInAllBlocks rowNumberInBlock grouping row_number rank
-    dense_rank denseRank percent_rank percentRank cume_dist ntile lag lead lagInFrame leadInFrame nth_value
-    first_value last_value
+    rowNumberInAllBlocks rowNumberInBlock grouping row_number rank dense_rank denseRank percent_rank
+    percentRank cume_dist ntile lag lead lagInFrame leadInFrame nth_value first_value last_value
 """
 _AGGREGATES = """
     count sum sumWithOverflow sumKahan sumCount avg avgWeighted min max any anyLast anyHeavy any_value
@@ -110,7 +111,7 @@ _AGGREGATES = """
     var_samp covarPop covarSamp corr skewPop skewSamp kurtPop kurtSamp entropy histogram
     simpleLinearRegression sequenceMatch sequenceCount sequenceNextNode windowFunnel retention deltaSum
     deltaSumTimestamp intervalLengthSum maxIntersections maxIntersectionsPosition sparkBar
-    exponentialMovingAverage boundingRatio singleValueOrNull sumMap minMap maxMap
+    exponentialMovingAverage boundingRatio singleValueOrNull
 """
 
 SCALARS = frozenset(
