@@ -162,10 +162,12 @@ class Agent:
         self.credit = 0
         self.refused = ""
         self.ended: grpc.StatusCode | None = None
+        self.wait_for_ready = True
 
     def __enter__(self) -> Agent:
         self._out.put(AgentMessage(hello=self._hello))
-        self._call = stream_pb2_grpc.CollectorStub(self._channel).Stream(self._messages(), wait_for_ready=True)
+        self._call = stream_pb2_grpc.CollectorStub(self._channel).Stream(
+            self._messages(), wait_for_ready=self.wait_for_ready)
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
         return self

@@ -89,6 +89,8 @@ class CollectorSettings:
         if self.http_token_file and not self.http_token_file.read_text(encoding="utf-8").strip():
             raise SettingsError(f"--http-token-file {self.http_token_file} is empty")
         for folder in self.rules:
+            if "," in str(folder):
+                raise SettingsError(f"--rules {folder}: a path with a comma cannot be passed on; name the folder without one")
             if not folder.is_dir():
                 raise SettingsError(f"--rules {folder}: no such folder")
         for name, least in (("retention_days", 1), ("receivers", 1), ("silent_after_s", 1), ("max_store_bytes", 1 << 20),

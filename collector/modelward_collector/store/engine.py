@@ -148,8 +148,8 @@ def insert(connection: Connection, table: str, columns: tuple[str, ...], arrow: 
     """Insert one Arrow IPC stream as one part, durable on return.
 
     ``token``: the engine drops a second insert with the same token, whatever its content.
-    ``scratch``: a folder for the file that the engine reads the rows from. Not ``send_insert``: that one returns as if all were well
-    when writing the part fails (seen with a constraint), so that rows would be acknowledged and lost.
+    ``scratch``: a folder for the file that the engine reads the rows from. Not ``send_insert``: that one returns as
+    if all were well when writing the part fails (seen with a constraint): rows would be acknowledged and lost.
 
     Raises:
         EngineError: the engine refused it; whether rows are in the table must then be asked.
