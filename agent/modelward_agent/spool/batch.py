@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from modelward_proto.kinds import EVENT_NAMES, Kind
 MAGIC = b"MWSPOOL1"
 _PREFIX = struct.Struct("<8sII")
 _CHECKSUM = struct.Struct("<I")
-MAX_HEADER = 1 << 20
+MAX_HEADER = 1 << 16
+_PEEK = MAX_HEADER + _PREFIX.size
 
 Loss = tuple[str, str, int]
 """(hop, kind, count) of events known to be lost."""
@@ -141,6 +143,20 @@ def read_header(raw: bytes) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(header)
     values["body"] = _PREFIX.size + length
     return values
+
+
+def peek(path: Path) -> tuple[dict[str, int], list[Loss]]:
+    """Events by kind of a batch file, and the losses it tells of, without reading its records.
+
+    Raises:
+        CorruptBatch: the header is damaged, or the file cannot be read.
+    """
+    try:
+        with path.open("rb") as opened:
+            header = read_header(opened.read(_PEEK))
+    except OSError as e:
+        raise CorruptBatch(f"cannot be read: {e.strerror}") from e
+    return dict(header["kinds"]), [(hop, kind, count) for hop, kind, count in header["losses"]]
 
 
 def decode(raw: bytes, layout: Layout, epoch: bytes, number: int) -> SpooledBatch:

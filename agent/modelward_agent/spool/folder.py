@@ -94,6 +94,23 @@ class Folder:
                     except FileNotFoundError:
                         continue
 
+    def put(self, batch: BatchFile, buffers: list[bytes | memoryview]) -> int:
+        """Write a batch file. Under its name it is there wholly or not at all. Returns its open descriptor, to be synced.
+
+        Raises:
+            OSError: it could not be written, and nothing of it is left.
+        """
+        scratch = self.path / f"{batch.number}.tmp"
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(descriptor, buffers)
+            os.rename(scratch, self.file(batch))
+        except OSError:
+            os.close(descriptor)
+            scratch.unlink(missing_ok=True)
+            raise
+        return descriptor
+
     def rename(self, batch: BatchFile, state: State) -> bool:
         """Change the state of a batch. False: another process was first, or it is gone."""
         try:

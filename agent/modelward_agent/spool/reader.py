@@ -6,7 +6,7 @@ import heapq
 import time
 from collections.abc import Iterable
 
-from modelward_agent.spool.batch import CorruptBatch, Layout, SpooledBatch, decode, read_header
+from modelward_agent.spool.batch import CorruptBatch, Layout, SpooledBatch, decode, peek
 from modelward_agent.spool.folder import BatchFile, Folder
 from modelward_agent.spool.ranges import Range, within
 
@@ -102,9 +102,8 @@ class SpoolReader:
         """Events by kind of a batch that is not sent again, from its header alone."""
         file = self._files[number]
         try:
-            with self.folder.file(file).open("rb") as opened:
-                return dict(read_header(opened.read(65536))["kinds"])
-        except (OSError, CorruptBatch):
+            return peek(self.folder.file(file))[0]
+        except CorruptBatch:
             return {"all": file.events}
 
     def settle(self, number: int) -> None:

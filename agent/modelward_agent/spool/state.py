@@ -7,12 +7,16 @@ counting is done (``settled``) before their files go, and after a crash the file
 from __future__ import annotations
 
 import json
+import logging
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelward_agent.ledger import Row
-from modelward_agent.spool.folder import SpoolError
+from modelward_agent.spool.folder import Folder, SpoolError
 from modelward_agent.spool.ranges import to_ranges
+
+log = logging.getLogger(__name__)
 
 RESERVE = 65536
 """Batch numbers kept ahead on disk. After a power loss, numbering goes on behind them: a number that was lost with
@@ -76,3 +80,16 @@ class SpoolState:
             )
         except (ValueError, KeyError, TypeError) as e:
             raise SpoolError(f"{path} is damaged ({e})") from e
+
+
+def open_spool(path: Path, boot_id: str) -> tuple[Folder, SpoolState]:
+    """The folder and its state; a folder whose state is damaged is set aside, and a new epoch begins."""
+    folder = Folder.open(path)
+    try:
+        return folder, SpoolState.load(path / "state.json", boot_id)
+    except SpoolError as e:
+        aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
+        log.error("the spool's state is damaged; the folder is set aside and a new epoch begins",
+                  extra={"reason": str(e), "folder": str(aside)})
+        path.rename(aside)
+        return Folder.open(path), SpoolState(boot_id)

@@ -18,17 +18,9 @@ import numpy as np
 from modelward_proto.kinds import EVENT_NAMES, Kind
 
 from modelward_agent.ledger import Ledger
-from modelward_agent.spool.batch import (
-    CorruptBatch,
-    Layout,
-    Loss,
-    SpooledBatch,
-    count_kinds,
-    encode,
-    read_header,
-)
-from modelward_agent.spool.folder import BatchFile, Folder, SpoolError, State, disk_bytes, write_all
-from modelward_agent.spool.state import RESERVE, SpoolState
+from modelward_agent.spool.batch import CorruptBatch, Layout, Loss, SpooledBatch, count_kinds, encode, peek
+from modelward_agent.spool.folder import BatchFile, SpoolError, State, disk_bytes
+from modelward_agent.spool.state import RESERVE, open_spool
 from modelward_agent.spool.sync import Syncer, SyncJob
 
 log = logging.getLogger(__name__)
@@ -70,7 +62,7 @@ class SpoolWriter:
         self._settled: dict[int, BatchFile] = {}
         self._low: dict[int, None] = {}
         self._high: dict[int, None] = {}
-        self.folder, self._state = _open(path, boot_id)
+        self.folder, self._state = open_spool(path, boot_id)
         self.ledger = Ledger(self._state.ledger)
         self._recover()
         self._save()
@@ -181,7 +173,8 @@ class SpoolWriter:
         """Write a batch file, evicting what may go while the disk has no room. Its bytes on disk."""
         while True:
             try:
-                return self._put_once(file, buffers)
+                descriptor = self.folder.put(file, buffers)
+                break
             except OSError as e:
                 if e.errno not in _NO_ROOM:
                     self.disk_problem = f"cannot write to {self.folder.path}: {e.strerror}"
@@ -190,17 +183,6 @@ class SpoolWriter:
                     self.disk_problem = f"no room for events on the disk of {self.folder.path}: {e.strerror}"
                     raise SpoolFull(self.disk_problem) from e
                 self.poll(force=True)
-
-    def _put_once(self, file: BatchFile, buffers: list[bytes | memoryview]) -> int:
-        scratch = self.folder.path / f"{file.number}.tmp"
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            write_all(descriptor, buffers)
-            os.rename(scratch, self.folder.file(file))
-        except OSError:
-            os.close(descriptor)
-            scratch.unlink(missing_ok=True)
-            raise
         self._unsynced.append(descriptor)
         status = os.fstat(descriptor)
         self._unsynced_bytes += status.st_size
@@ -250,11 +232,9 @@ class SpoolWriter:
     def _contents(self, file: BatchFile) -> tuple[dict[str, int], list[Loss]]:
         """Events by kind of a batch on disk (``all`` when its header cannot be read), and the losses it tells of."""
         try:
-            with self.folder.file(file).open("rb") as opened:
-                header = read_header(opened.read(65536))
-        except (OSError, CorruptBatch):
+            return peek(self.folder.file(file))
+        except CorruptBatch:
             return {"all": file.events}, []
-        return dict(header["kinds"]), [(hop, kind, count) for hop, kind, count in header["losses"]]
 
     def _recover(self) -> None:
         """Bring state and files together after whatever ended the last run."""
@@ -322,16 +302,3 @@ class SpoolWriter:
                     path.unlink()
             except FileNotFoundError:
                 continue
-
-
-def _open(path: Path, boot_id: str) -> tuple[Folder, SpoolState]:
-    """The folder and its state; a folder whose state is damaged is set aside, and a new epoch begins."""
-    folder = Folder.open(path)
-    try:
-        return folder, SpoolState.load(path / "state.json", boot_id)
-    except SpoolError as e:
-        aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
-        log.error("the spool's state is damaged; the folder is set aside and a new epoch begins",
-                  extra={"reason": str(e), "folder": str(aside)})
-        path.rename(aside)
-        return Folder.open(path), SpoolState(boot_id)
