@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from modelward_collector.rules import judge as judging
-from modelward_collector.rules.detections import ARROW_SCHEMA, MAX_KEY, SCHEMA, to_arrow
+from modelward_collector.rules.detections import ARROW_SCHEMA, MAX_EVENTS, MAX_KEY, SCHEMA, to_arrow
 from modelward_collector.rules.evaluate import Evaluator
 from modelward_collector.rules.judge import BatchName, Judge
 from modelward_collector.rules.self_tests import frame
@@ -105,6 +105,26 @@ def test_event_that_several_rules_match_is_detected_by_each(judge: Judge) -> Non
     row = {**SHELL, "process.executable.memfd": True, "process.stdio_socket": True}
     rules = {one["rule_name"] for one in detected(judge, row)}
     assert rules == {"shell_in_load", "exec_from_memory", "reverse_shell"}
+
+
+def test_rows_that_differ_in_time_alone_are_one_detection_with_all_their_names(judge: Judge) -> None:
+    later = datetime(2026, 11, 25, 8, tzinfo=UTC)
+    (one,) = detected(judge, SHELL, {**SHELL, "row": 4}, {**SHELL, "row": 9, "time": later})
+    assert [str(name).rpartition("/")[2] for name in one["events"]] == ["3", "4", "9"]  # type: ignore[attr-defined]
+    assert one["time"] == later
+
+
+@pytest.mark.parametrize("change", [{"process.command_line": "sh -c w"}, {"process.pid": 9}, {"lifecycle.phase": "stop"}])
+def test_rows_that_differ_in_what_or_who_are_detections_of_their_own(judge: Judge, change: dict[str, object]) -> None:
+    assert len(detected(judge, SHELL, {**SHELL, "row": 4, **change})) == 2
+
+
+def test_flood_of_one_event_stays_one_detection_of_bounded_size(judge: Judge) -> None:
+    (one,) = detected(judge, *({**SHELL, "row": row} for row in range(2000)))
+    names = one["events"]
+    assert isinstance(names, list)
+    assert len(names) == MAX_EVENTS
+    assert names[-1].endswith("/1999")
 
 
 def test_equal_events_of_two_hosts_are_two_groups(judge: Judge) -> None:

@@ -17,6 +17,9 @@ from modelward_collector.rules.rule import Rule
 from modelward_collector.rules.sentence import ARTIFACT, sentences
 from modelward_collector.rules.validate import PLACEHOLDER
 
+MAX_EVENTS = 50
+"""Rows that one detection names: the latest ones."""
+
 MAX_KEY = 400
 """Characters of a group key; a longer one ends in a hash of the whole."""
 
@@ -57,51 +60,56 @@ def detection_id(rule: Rule, row_name: str, group_key: str) -> str:
     return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def group_key(host: str, rule: Rule, values: tuple[object, ...]) -> str:
-    """``host|rule id|value|...``; what could be mistaken for the separator is escaped."""
-    key = "|".join(str(part).replace("|", r"\x7c") for part in (host, rule.id, *values))
-    if len(key) <= MAX_KEY:
-        return key
+def group_keys(host: str, rule: Rule, rows: pl.DataFrame) -> pl.Series:
+    """``host|rule id|value|...`` for each row; what could be mistaken for the separator is escaped, length is bounded."""
+    start = "|".join(part.replace("|", r"\x7c") for part in (host, rule.id))
+    values = [pl.col(BY_NAME[one].column).cast(pl.String).str.replace_all("|", r"\x7c", literal=True) for one in rule.group]
+    keys = rows.select(pl.concat_str([pl.repeat(start, pl.len()), *values], separator="|")).to_series()
+    long = keys.filter(keys.str.len_chars() > MAX_KEY).unique().to_list()
+    return keys.replace(long, [_shortened(key) for key in long]) if long else keys
+
+
+def _shortened(key: str) -> str:
     return f"{key[: MAX_KEY - 33]}~{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
 
 def build(events: pl.DataFrame, match: Match, name: BatchName, artifacts: Callable[[pl.DataFrame], pl.Series]) -> pl.DataFrame:
-    """One detection for each matched row of one rule. ``artifacts`` names the model file that each row is
-    about.
+    """Detections of one rule in a batch: one for each matched row, or for rows that differ in nothing but time.
+
+    A process that opens one secret a million times is one finding with many rows, not a million findings.
+
+    Args:
+        artifacts: names the model file that each row is about.
     """
     rule = match.rule
     rows = events[match.rows]
     named = {*rule.group, *PLACEHOLDER.findall(rule.sentence), *(field.name for field in _COPIED)}
-    known = prepare(rows, [field for field in BY_NAME.values() if field.name in named]).with_columns(
-        artifacts(rows).alias(ARTIFACT)
+    known = prepare(rows, [field for field in BY_NAME.values() if field.name in named])
+    number = rows["row"] if "row" in rows.columns else match.rows
+    source = f"{name.agent_id}/{name.epoch}/{name.number}/"
+    known = known.with_columns(
+        artifacts(rows).alias(ARTIFACT),
+        pl.lit(name.host).alias("host_name"),
+        pl.lit(name.agent_id).alias("agent_id"),
+        (pl.lit(source) + number.cast(pl.String)).alias("events"),
     )
-    known = known.with_columns(pl.lit(name.host).alias("host_name"), pl.lit(name.agent_id).alias("agent_id"))
-    numbers = rows["row"].to_list() if "row" in rows.columns else match.rows.to_list()
-    names = [f"{name.agent_id}/{name.epoch}/{name.number}/{number}" for number in numbers]
-    keys = [
-        group_key(name.host, rule, values) for values in known.select([BY_NAME[one].column for one in rule.group]).iter_rows()
-    ]
-    made = {
-        "detection_id": [detection_id(rule, row, key) for row, key in zip(names, keys, strict=True)],
-        "detected_at": [time.time_ns()] * len(names),
-        "rule_id": [rule.id] * len(names),
-        "rule_name": [rule.name] * len(names),
-        "rule_title": [rule.title] * len(names),
-        "rule_version": [rule.version] * len(names),
-        "severity": [rule.severity] * len(names),
-        "response": [rule.response] * len(names),
-        "sentence": sentences(rule.sentence, known),
-        "reason": [rule.reason] * len(names),
-        "next_step": [rule.next_step] * len(names),
-        "attack": [list(rule.attack)] * len(names),
-        "group_key": keys,
-        "events": [[row] for row in names],
-    }
-    copied = known.select([pl.col(field.column).cast(SCHEMA[field.column]) for field in _COPIED])
-    host = known.select("host_name", "agent_id")
-    frame = pl.DataFrame(made, schema_overrides={column: SCHEMA[column] for column in made if column != "detected_at"})
-    frame = frame.with_columns(pl.from_epoch("detected_at", "ns").dt.replace_time_zone("UTC"))
-    return pl.concat([frame, copied, host], how="horizontal").select(list(SCHEMA)).cast(SCHEMA)
+    alike = [column for column in known.columns if column not in ("time", "events")]
+    known = known.group_by(alike, maintain_order=True).agg(pl.col("time").last(), pl.col("events").tail(MAX_EVENTS))
+    keys = group_keys(name.host, rule, known)
+    last = known["events"].list.last().to_list()
+    ids = [detection_id(rule, row, key) for row, key in zip(last, keys.to_list(), strict=True)]
+    same = {
+        "rule_id": rule.id, "rule_name": rule.name, "rule_title": rule.title, "rule_version": rule.version,
+        "severity": rule.severity, "response": rule.response, "reason": rule.reason, "next_step": rule.next_step,
+    }  # fmt: skip
+    return known.with_columns(
+        pl.Series("detection_id", ids, dtype=pl.String),
+        pl.from_epoch(pl.lit(time.time_ns()), "ns").dt.replace_time_zone("UTC").alias("detected_at"),
+        sentences(rule.sentence, known).alias("sentence"),
+        keys.alias("group_key"),
+        pl.lit(pl.Series([list(rule.attack)], dtype=pl.List(pl.String))).first().alias("attack"),
+        *(pl.lit(text).alias(column) for column, text in same.items()),
+    ).select(pl.col(column).cast(dtype) for column, dtype in SCHEMA.items())
 
 
 def to_arrow(detections: pl.DataFrame) -> pa.RecordBatch:

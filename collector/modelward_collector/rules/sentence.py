@@ -19,7 +19,8 @@ _HEAD, _TAIL = 120, 36
 ARTIFACT = "~artifact"
 """Column that fills ``{artifact}``."""
 
-UNKNOWN = "unknown"
+UNKNOWN = {"workload.runtime": "an unknown server", "destination.address": "an open socket"}
+"""What stands for an empty value; ``unknown`` for the others."""
 
 
 def bounded(text: pl.Expr) -> pl.Expr:
@@ -36,7 +37,7 @@ def sentences(template: str, rows: pl.DataFrame) -> pl.Series:
             parts.append(pl.lit(piece))
             continue
         column = pl.col(ARTIFACT if piece == "artifact" else BY_NAME[piece].column).cast(pl.String).fill_null("")
-        parts.append(pl.when(column == "").then(pl.lit(UNKNOWN)).otherwise(bounded(column)))
+        parts.append(pl.when(column == "").then(pl.lit(UNKNOWN.get(piece, "unknown"))).otherwise(bounded(column)))
     filled = rows.select(pl.concat_str([pl.repeat("", pl.len()), *parts]).alias("sentence")).to_series()
     return inert(filled)
 
