@@ -80,6 +80,7 @@ def test_json_is_one_row_a_line_and_the_flag_may_come_last(running: Collector) -
         (("events", "--event", "lifecycle", "--model", "good.gguf"), "load > serve"),
         (("events", "--process", "812"), "/root/.aws/credentials"),
         (("hosts",), "gpu-17"),
+        (("hosts", "--host", "gpu-17"), "tp_btf"),
         (("models", "--text", "good"), "9f86d081884c"),
     ],
 )

@@ -25,10 +25,10 @@ def show_fields(word: str, *, as_json: bool) -> int:
             Column("field", plain("name", "bold")),
             Column("type", plain("type", "cyan")),
             Column("meaning", lambda row: _meaning(row), fold=True),
-            Column("example", plain("example", "green"), fold=True),
+            Column("example", plain("example", "green"), fold=True, room=100),
         ]
         shown = console()
-        shown.print(table(columns, rows))
+        shown.print(table(columns, rows, shown.width))
         shown.print(
             f"{len(rows)} fields. In SQL a name has underscores for its dots: process_executable_path.",
             style="dim",

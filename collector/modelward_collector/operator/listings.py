@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ class Listing:
     nothing: str
     limit: int
     oldest_first: bool = True
+    after: Callable[[Sequence[dict[str, Any]], Console], None] | None = None
+    """What is printed below the table."""
 
 
 def _model(row: dict[str, Any]) -> Text:
@@ -61,6 +63,24 @@ def _digest(row: dict[str, Any]) -> Text:
     return Text(safe(row["digest"])[:12] or "-", "dim")
 
 
+_DOORS = (
+    Column("effect", plain("effect", "bold")),
+    Column("door", plain("door", "cyan")),
+    Column("proven", plain("proven")),
+    Column("why this door", plain("reason"), fold=True),
+    Column("not seen", plain("loss", "yellow"), fold=True),
+)
+
+
+def _about_hosts(rows: Sequence[dict[str, Any]], console: Console) -> None:
+    """Problems of all hosts; of a single one, also how each effect is watched there."""
+    for row in rows:
+        for problem in row["problems"]:
+            console.print(Text(f"{safe(row['host_name'])}: ", "bold").append(safe(problem), "yellow"))
+    if len(rows) == 1:
+        console.print(table(_DOORS, rows[0]["doors"], console.width))
+
+
 _TIME = ("since", "until")
 
 LISTINGS = {
@@ -74,9 +94,9 @@ LISTINGS = {
                 Column("time", moment("time")),
                 Column("severity", severity),
                 Column("host", plain("host_name")),
-                Column("rule", plain("rule_name")),
+                Column("rule", plain("rule_name"), room=125),
                 Column("model", _model),
-                Column("phase", phase("lifecycle_phase")),
+                Column("phase", phase("lifecycle_phase"), room=90),
                 Column("what happened", plain("sentence"), fold=True),
             ),
             "No detections. 'modelward events' shows what is seen, 'modelward hosts' who is watching.",
@@ -93,7 +113,7 @@ LISTINGS = {
                 Column("host", plain("host_name")),
                 Column("model", _model),
                 Column("what happened", plain("sentence"), fold=True),
-                Column("process chain", _chain, fold=True),
+                Column("process chain", _chain, fold=True, room=115),
             ),
             "No incidents. 'modelward events' shows what is seen, 'modelward hosts' who is watching.",
             50,
@@ -106,34 +126,34 @@ LISTINGS = {
                 Column("time", moment("time")),
                 Column("event", plain("event_name", "cyan")),
                 Column("host", plain("host_name")),
-                Column("phase", phase("lifecycle_phase")),
+                Column("phase", phase("lifecycle_phase"), room=90),
                 Column("model", _model),
-                Column("pid", plain("process_pid"), right=True),
+                Column("pid", plain("process_pid"), right=True, room=100),
                 Column("what", lambda row: Text(what(row)), fold=True),
-                Column("process chain", _chain, fold=True),
+                Column("process chain", _chain, fold=True, room=115),
             ),
             "No events in this span. Is an agent connected? See 'modelward hosts'.",
             50,
         ),
         Listing(
             "hosts",
-            "machines with an agent: who is silent, who loses events",
+            "machines with an agent: who is silent, who loses events; with --host, how each effect is watched there",
             ("since", "host"),
             (
                 Column("host", plain("host_name", "bold")),
                 Column("state", _state),
                 Column("last word", moment("last_seen")),
-                Column("agent", plain("agent_version")),
-                Column("kernel", plain("kernel_release")),
-                Column("processes", _number("tracked_processes"), right=True),
+                Column("agent", plain("agent_version"), room=100),
+                Column("kernel", plain("kernel_release"), room=120),
+                Column("processes", _number("tracked_processes"), right=True, room=110),
                 Column("seen", _number("seen"), right=True),
                 Column("stored", _number("stored"), right=True),
                 Column("lost", _lost, right=True),
-                Column("problems", plain("problems", "yellow"), fold=True),
             ),
             "No host yet. Start an agent there: modelward-agent run --collector HOST:4460 --state DIR",
             500,
             oldest_first=False,
+            after=_about_hosts,
         ),
         Listing(
             "models",
@@ -141,14 +161,14 @@ LISTINGS = {
             ("since", "model", "text"),
             (
                 Column("model", plain("model_id", "bold")),
-                Column("format", plain("format")),
+                Column("format", plain("format"), room=90),
                 Column("digest", _digest),
                 Column("phase", phase("phase")),
                 Column("hosts", plain("hosts"), right=True),
-                Column("loads", plain("instances"), right=True),
-                Column("first loaded", moment("first_loaded")),
+                Column("loads", plain("instances"), right=True, room=100),
+                Column("first loaded", moment("first_loaded"), room=120),
                 Column("last loaded", moment("last_loaded")),
-                Column("path", plain("path"), fold=True),
+                Column("path", plain("path"), fold=True, room=110),
             ),
             "No model was loaded yet in a watched process.",
             100,
@@ -199,7 +219,9 @@ def show(listing: Listing, found: Rows, console: Console) -> None:
         console.print(listing.nothing)
         return
     rows: Sequence[dict[str, Any]] = found.rows[::-1] if listing.oldest_first else found.rows
-    console.print(table(listing.columns, rows))
+    console.print(table(listing.columns, rows, console.width))
+    if listing.after:
+        listing.after(rows, console)
     if not found.complete:
         console.print(f"The latest {len(rows):,}; --limit shows more.", style="dim")
 

@@ -36,6 +36,8 @@ class Column:
     cell: Cell
     fold: bool = False
     right: bool = False
+    room: int = 0
+    """Width of the terminal, in characters, from which on the column is shown."""
 
 
 def console() -> Console:
@@ -97,8 +99,9 @@ def phase(key: str) -> Cell:
     return cell
 
 
-def table(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> Table:
-    """A table that fits the terminal: texts that may fold take the room that the others leave."""
+def table(columns: Sequence[Column], rows: Sequence[dict[str, Any]], width: int = 1000) -> Table:
+    """A table that fits a terminal of this width: texts that may fold take the room that the others leave."""
+    columns = [column for column in columns if column.room <= width]
     shown = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, expand=False)
     for column in columns:
         shown.add_column(
@@ -108,6 +111,7 @@ def table(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> Table:
             overflow="fold" if column.fold else "ellipsis",
             ratio=1 if column.fold else None,
             min_width=min(len(column.title), 12),
+            max_width=None if column.fold or width > 130 else max(16, width // 4),
         )
     for row in rows:
         shown.add_row(*(column.cell(row) for column in columns))

@@ -143,7 +143,7 @@ async def rules(request: Request) -> Response:
 async def overview(request: Request) -> Response:
     """``GET /api/v1/overview``: what the page shows beside the list."""
     try:
-        found = await request.app.state.live.overview()
+        found = await request.app.state.overview.now()
     except StoreError as e:
         return failed(e)
     return JSONResponse(found, headers={"cache-control": "no-store"})

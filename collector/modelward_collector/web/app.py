@@ -21,6 +21,7 @@ from modelward_collector.web import api
 from modelward_collector.web.api import Health
 from modelward_collector.web.auth import Guard, Login
 from modelward_collector.web.live import Live
+from modelward_collector.web.overview import Overview
 from modelward_collector.web.queries import LISTINGS
 from modelward_collector.web.rules_status import RulesStatus
 from modelward_collector.web.store import Store
@@ -40,7 +41,8 @@ def build(settings: CollectorSettings, health: Health) -> Starlette:
     """The application for these settings. ``health`` tells which other parts of the collector are alive."""
     store = Store(settings.folder.store_target)
     rules = RulesStatus(settings.rules)
-    live = Live(store, rules, settings.listen)
+    overview = Overview(store, rules, settings.listen)
+    live = Live(store, overview)
     token = settings.http_token_file.read_text(encoding="utf-8").strip() if settings.http_token_file else None
 
     @contextlib.asynccontextmanager
@@ -76,7 +78,7 @@ def build(settings: CollectorSettings, health: Health) -> Starlette:
     )
     app.state.store = store
     app.state.rules = rules
-    app.state.live = live
+    app.state.overview = overview
     app.state.health = health
     return app
 

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from modelward_collector.web import queries
-from modelward_collector.web.rules_status import RulesStatus
+from modelward_collector.web.overview import Overview
 from modelward_collector.web.store import Store, StoreError
 
 log = logging.getLogger(__name__)
@@ -86,11 +86,9 @@ class _New:
 class Live:
     """The poller and its readers. Asks nothing while nobody reads."""
 
-    def __init__(self, store: Store, rules: RulesStatus, agents: str) -> None:
-        """``agents``: the address that agents are given."""
+    def __init__(self, store: Store, overview: Overview) -> None:
         self._store = store
-        self._rules = rules
-        self._agents = agents
+        self._overview = overview
         self._readers: set[Reader] = set()
         self._woken = asyncio.Event()
         self._away = False
@@ -110,7 +108,7 @@ class Live:
                         for row in await events.rows(self._store):
                             self._send("event", row, events_only=True)
                     if time.monotonic() >= overview_at:
-                        self._send("overview", await self.overview())
+                        self._send("overview", await self._overview.now())
                         overview_at = time.monotonic() + OVERVIEW_S
                     self._away = False
                 except StoreError as e:
@@ -121,33 +119,6 @@ class Live:
                     await asyncio.sleep(2)
                 await asyncio.sleep(POLL_S)
             self._woken.clear()
-
-    async def overview(self) -> dict[str, Any]:
-        """Hosts, models, counts and rule problems, as the page shows them.
-
-        Raises:
-            StoreError: the store is away.
-        """
-        models_sql, parameters, limit = queries.listing("models", {"limit": "30"})
-        since = {"since": str(queries.instant("24h"))}
-        select = self._store.select
-        totals, hosts, model_total, models, counts = await asyncio.gather(
-            select(queries.HOST_TOTALS),
-            select(queries.HOSTS_OF_NOTE),
-            select(queries.MODEL_TOTALS),
-            select(models_sql, parameters, max_rows=limit),
-            select(queries.SEVERITY_COUNTS, since),
-        )
-        rules, problems = self._rules.now()
-        return {
-            "now": queries.now(),
-            "agents": self._agents,
-            "totals": {**totals.rows[0], **model_total.rows[0], "rules": len(rules)},
-            "hosts": hosts.rows,
-            "models": models.rows,
-            "severities": {row["severity"]: int(row["n"]) for row in counts.rows},
-            "problems": problems,
-        }
 
     async def stream(self, request: Request) -> Response:
         """``GET /api/v1/tail``: server-sent events; ``?events=1`` adds events to detections."""

@@ -297,22 +297,7 @@ SELECT * FROM events WHERE batch_time > fromUnixTimestamp64Nano({after:Int64}, '
 AND time > fromUnixTimestamp64Nano({after:Int64}, 'UTC') - INTERVAL 1 HOUR
 ORDER BY batch_time, batch, row LIMIT 1000"""
 
-SEVERITY_COUNTS = """
-SELECT severity, count() AS n FROM incidents
-WHERE last >= fromUnixTimestamp64Nano({since:Int64}, 'UTC') GROUP BY severity"""
-
 TIMELINE = """
 SELECT intDiv(toUnixTimestamp64Nano(time) - {since:Int64}, {step:Int64}) AS bin, severity, count() AS n
 FROM detections WHERE time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')
 GROUP BY bin, severity ORDER BY bin"""
-
-HOST_TOTALS = """
-SELECT count() AS hosts, countIf(h.connected) AS connected, countIf(h.silent) AS silent,
-countIf(h.lost > 0) AS lossy, sum(h.seen) AS seen, sum(h.stored) AS stored, sum(h.lost) AS lost FROM hosts AS h"""
-
-HOSTS_OF_NOTE = """
-SELECT host_name, agent_version, kernel_release, first_seen, last_seen, connected, silent, seen, stored, lost,
-problems, tracked_processes, spool_bytes, spool_limit_bytes FROM hosts
-ORDER BY silent DESC, lost > 0 DESC, notEmpty(problems) DESC, connected, host_name LIMIT 60"""
-
-MODEL_TOTALS = "SELECT count() AS models FROM models"

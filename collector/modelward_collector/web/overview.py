@@ -1,0 +1,61 @@
+"""What the page shows beside the list: totals, hosts of note, recent models, counts and rule problems."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from modelward_collector.web.queries import instant, listing, now
+from modelward_collector.web.rules_status import RulesStatus
+from modelward_collector.web.store import Store
+
+_SEVERITIES = """
+SELECT severity, count() AS n FROM incidents
+WHERE last >= fromUnixTimestamp64Nano({since:Int64}, 'UTC') GROUP BY severity"""
+
+_TOTALS = """
+SELECT count() AS hosts, countIf(h.connected) AS connected, countIf(h.silent) AS silent,
+countIf(h.lost > 0) AS lossy, sum(h.seen) AS seen, sum(h.stored) AS stored, sum(h.lost) AS lost FROM hosts AS h"""
+
+_HOSTS = """
+SELECT host_name, agent_version, kernel_release, first_seen, last_seen, connected, silent, seen, stored, lost,
+problems, tracked_processes, spool_bytes, spool_limit_bytes FROM hosts
+ORDER BY silent DESC, lost > 0 DESC, notEmpty(problems) DESC, connected, host_name LIMIT 60"""
+
+_MODELS = "SELECT count() AS models FROM models"
+
+
+class Overview:
+    """Asks the store for it."""
+
+    def __init__(self, store: Store, rules: RulesStatus, agents: str) -> None:
+        """``agents``: the address that agents are given."""
+        self._store = store
+        self._rules = rules
+        self._agents = agents
+
+    async def now(self) -> dict[str, Any]:
+        """The overview as a JSON object; counts by severity are of groups of the last 24 hours.
+
+        Raises:
+            StoreError: the store is away.
+        """
+        models_sql, parameters, limit = listing("models", {"limit": "30"})
+        select = self._store.select
+        totals, hosts, model_total, models, counts = await asyncio.gather(
+            select(_TOTALS),
+            select(_HOSTS),
+            select(_MODELS),
+            select(models_sql, parameters, max_rows=limit),
+            select(_SEVERITIES, {"since": str(instant("24h"))}),
+        )
+        rules, problems = self._rules.now()
+        return {
+            "now": now(),
+            "agents": self._agents,
+            "totals": {**totals.rows[0], **model_total.rows[0], "rules": len(rules)},
+            "hosts": hosts.rows,
+            "models": models.rows,
+            "severities": {row["severity"]: int(row["n"]) for row in counts.rows},
+            "problems": problems,
+        }
