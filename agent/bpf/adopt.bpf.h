@@ -12,6 +12,7 @@ static __always_inline struct mw_task *take_in(struct task_struct *task, struct 
 	t->scope_instance = 0;
 	t->asked_pointer = 0;
 	t->stopping = 0;
+	t->ended = 0;
 	t->adopted = 1;
 	g = group_at(t->group_slot, t->group);
 	if (g)

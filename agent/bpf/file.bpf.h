@@ -138,7 +138,7 @@ static __noinline int opened(struct task_struct *task, u32 fd, const char *point
 	/* A thread that shares the descriptors may have put another file there since. */
 	if (asked.length && !same_name(&name, &asked) && task->files && BPF_CORE_READ(task, files, count.counter) > 1)
 		s->h.flags |= MW_F_RACED;
-	if (kept && (t->asked_flags ^ flags) & O_ACCMODE)
+	if (kept && !(flags & O_PATH) && (t->asked_flags ^ flags) & O_ACCMODE)
 		s->h.flags |= MW_F_RACED;
 	if (artifact)
 		s->h.flags |= MW_F_ARTIFACT;

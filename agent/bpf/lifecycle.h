@@ -126,6 +126,16 @@ static long find_free_scope(u32 index, struct mw_scope_search *search)
 	return 1;
 }
 
+static __always_inline void raise_scope_mark(u32 mark)
+{
+	for (u32 i = 0; i < 8; i++) {
+		u32 old = totals.scope_mark;
+
+		if (mark <= old || __sync_val_compare_and_swap(&totals.scope_mark, old, mark) == old)
+			return;
+	}
+}
+
 static __always_inline void note_artifact(struct mw_scope_slot *scope, u64 inode, u32 device)
 {
 	for (u32 i = 0; i < MW_SCOPE_FILES; i++)
@@ -170,20 +180,22 @@ static __noinline void artifact_opened(struct mw_scratch *s, struct task_struct 
 		scope->last_io_ns = now;
 		note_artifact(scope, inode, device);
 		reopen(scope);
+		s->h.scope = MW_SCOPE_OPEN;
 		return;
 	}
 	if (g->live_scopes >= MW_GROUP_SCOPES) {
 		g->overflow = 1;
+		count(MW_HOP_MISSED, MW_LIFECYCLE);
 		return;
 	}
 	bpf_loop(MW_SCOPES, find_free_scope, &search, 0);
 	scope = bpf_map_lookup_elem(&scopes, &search.slot);
 	if (!search.found || !scope) {
 		g->overflow = 1;
+		count(MW_HOP_MISSED, MW_LIFECYCLE);
 		return;
 	}
-	if (search.slot >= totals.scope_mark)
-		totals.scope_mark = search.slot + 1;
+	raise_scope_mark(search.slot + 1);
 	instance = new_id();
 	scope->group = g->id;
 	scope->group_slot = t->group_slot;
@@ -270,6 +282,8 @@ static __noinline void answered(struct task_struct *task, struct mw_task *t)
 		bpf_loop(MW_SCOPES, answer_scope, &a, 0);
 	}
 	from = g->phase;
+	if (from == MW_PHASE_SERVE)
+		g->evidence = MW_OBSERVED;
 	if (g->loaded && from < MW_PHASE_SERVE && __sync_val_compare_and_swap(&g->phase, from, MW_PHASE_SERVE) == from)
 		tell_of_process(task, t, from, MW_PHASE_SERVE, MW_BY_ANSWER);
 	if (!g->stopping)

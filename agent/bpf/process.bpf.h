@@ -23,6 +23,7 @@ int BPF_PROG(on_newtask, struct task_struct *child, u64 clone_flags)
 		return 0;
 	__sync_fetch_and_add(&g->tasks, 1);
 	c->stopping = 0;
+	c->ended = 0;
 	if (!(clone_flags & CLONE_THREAD)) {
 		/* a forked child has its parent's model in memory */
 		l = leader_state(task);
@@ -223,7 +224,9 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	g = group_at(t->group_slot, t->group);
 	if (!g)
 		return 0;
-	if (signal && signal->live.counter > 0) {
+	/* Two last threads on two CPUs may both find that none is alive: the first one tells. */
+	l = leader_state(task);
+	if ((signal && signal->live.counter > 0) || (l && __sync_lock_test_and_set(&l->ended, 1))) {
 		leave_group(t);
 		return 0;
 	}
@@ -235,10 +238,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 		ending.tgid = task->tgid;
 		bpf_loop(MW_SCOPES, end_scope_of, &ending, 0);
 	}
-	l = leader_state(task);
-	if (l && __sync_lock_test_and_set(&l->stopping, 0))
-		__sync_fetch_and_add(&g->stopping, -1);
-	else if (l && task->tgid == g->root_tgid)
+	if (l && !l->stopping && task->tgid == g->root_tgid)
 		tell_of_process(task, t, g->phase, MW_PHASE_STOP, MW_BY_EXIT);
 	s = claim();
 	if (!s) {
@@ -251,6 +251,8 @@ int BPF_PROG(on_exit, struct task_struct *task)
 		}
 		release(s);
 	}
+	if (l && __sync_lock_test_and_set(&l->stopping, 0))
+		__sync_fetch_and_add(&g->stopping, -1);
 	leave_group(t);
 	return 0;
 }

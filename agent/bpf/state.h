@@ -53,6 +53,8 @@ struct mw_task {
 	u8 pad[3];
 	/* Of the process: valid in the thread group leader's entry. */
 	u32 stopping;
+	u32 ended;		/* its exit was told */
+	u32 pad2;
 	u64 instance;		/* the only model of the process, 0: none or several */
 	u64 instance_inode;
 	u32 instance_device;

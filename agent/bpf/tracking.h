@@ -61,11 +61,11 @@ static __noinline struct mw_task *new_group(struct task_struct *task, u32 phase,
 	g->listening = 0;
 	g->loads = 0;
 	t = bpf_task_storage_get(&tasks, leader, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!t) {
+	if (!t || __sync_val_compare_and_swap(&t->group, 0, search.id)) {
+		/* another thread of the process was faster */
 		g->id = 0;
-		return NULL;
+		return t ? state_of(task) : NULL;
 	}
-	t->group = search.id;
 	t->group_slot = search.slot;
 	t->server = server;
 	__sync_fetch_and_add(&totals.groups_made, 1);

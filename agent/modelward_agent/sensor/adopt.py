@@ -52,7 +52,8 @@ def adopt_running(kernel: Object, names: Lists, adopted: Callable[[], int], step
         step: tells the iterators what to look for.
     """
     wanted = kernel.map("wanted")
-    for pid in running_servers(names):
+    servers = list(running_servers(names))
+    for pid in servers:
         wanted.update(struct.pack("=I", pid), struct.pack("=I", _SERVER))
     step(_FIND_HOLDERS)
     _tag(kernel, adopted)
@@ -66,6 +67,9 @@ def adopt_running(kernel: Object, names: Lists, adopted: Callable[[], int], step
     kernel.programs["find_files"].iterate()
     kernel.programs["find_maps"].iterate()
     kernel.programs["announce"].iterate()
+    # Another process may have the pid tomorrow.
+    for pid in servers:
+        wanted.delete(struct.pack("=I", pid))
 
 
 def adopt_descendants(kernel: Object, adopted: Callable[[], int]) -> None:
