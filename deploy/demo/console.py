@@ -81,6 +81,13 @@ class Console:
         rows: list[dict[str, Any]] = answer.json()["rows"]
         return rows
 
+    def problems(self) -> list[dict[str, Any]]:
+        """What is wrong with rule files: file, line and message of each problem."""
+        answer = self._http.get("/api/v1/rules")
+        answer.raise_for_status()
+        found: list[dict[str, Any]] = answer.json()["problems"]
+        return found
+
     def healthy(self) -> bool:
         """Whether the collector says that its store and receivers are there."""
         try:
