@@ -21,7 +21,7 @@ SILENT_HOSTS = Gauge("modelward_silent_hosts", "Hosts without a word for too lon
 AGENTS = Gauge("modelward_connected_agents", "Open streams of agents.", multiprocess_mode="livesum")
 CREDIT = Gauge(
     "modelward_credit_bytes", "Bytes that each agent may have in flight; 0 while the store is behind.",
-    multiprocess_mode="livemin")
+    multiprocess_mode="livemostrecent")
 IN_FLIGHT = Gauge(
     "modelward_in_flight_bytes", "Bytes of batches that arrived and are not answered yet.", multiprocess_mode="livesum")
 BROKEN_RULES = Gauge("modelward_broken_rules", "Problems in rule files.", multiprocess_mode="livemax")

@@ -114,19 +114,18 @@ class Supervisor:
         return made
 
     def _start(self) -> str:
-        store, *others = self._children
         started = time.monotonic()
-        for stage in ([store], others):
-            for child in stage:
-                child.start()
-            while not all(child.ready for child in stage):
-                if self._stopping:
-                    return ""
-                self._wait(0.1)
-                if reason := self._tend():
-                    return reason
-                if time.monotonic() - started > START_S:
-                    return f"{next(c.title for c in stage if not c.ready)} was not ready after {START_S:.0f} s"
+        # All at once: receivers wait for the store by themselves, as they do when it crashes.
+        for child in self._children:
+            child.start()
+        while not all(child.ready for child in self._children):
+            if self._stopping:
+                return ""
+            self._wait(0.1)
+            if reason := self._tend():
+                return reason
+            if time.monotonic() - started > START_S:
+                return f"{next(c.title for c in self._children if not c.ready)} was not ready after {START_S:.0f} s"
         scheme = "https" if self._settings.http_tls_cert else "http"
         _log.info("ready", extra={
             "agents": self._settings.listen, "http": f"{scheme}://{self._settings.http}/", "pid": os.getpid(),

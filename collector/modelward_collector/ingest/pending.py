@@ -49,17 +49,17 @@ class Pending:
     async def take(self, batch: Batch, source: Source) -> asyncio.Task[AppendReply]:
         """Wait for room, then start on a batch, or find it under way. The task's result is the store's answer."""
         key = (source.host, source.agent_id, batch.epoch)
-        known = self._entries.get(key, {}).get(batch.number)
-        if known is not None and known.checksum == batch.checksum:
-            metrics.REPEATED.inc()
-            return known.task
-        if known is not None:
-            # The same name with other content: the store tells them apart, once the first is stored.
-            await asyncio.wait([known.task])
         size = batch.ByteSize()
         metrics.BATCHES.inc()
         metrics.BYTES.inc(size)
         await self.in_flight.take(size)
+        while (known := self._entries.get(key, {}).get(batch.number)) is not None:
+            if known.checksum == batch.checksum:
+                metrics.REPEATED.inc()
+                await self.in_flight.give(size)
+                return known.task
+            # The same name with other content: the store tells them apart, once the first is stored.
+            await asyncio.wait([known.task])
         task = asyncio.create_task(self._store(batch, source, key, size))
         self._entries.setdefault(key, {})[batch.number] = _Entry(batch.checksum, dict(batch.kinds), task)
         return task
@@ -92,6 +92,7 @@ class Pending:
             metrics.ANSWER_SECONDS.observe(time.monotonic() - started)
             return reply
         finally:
+            # Exactly this task's entry: take() starts none beside it.
             entries = self._entries[key]
             del entries[batch.number]
             if not entries:

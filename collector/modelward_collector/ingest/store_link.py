@@ -27,7 +27,7 @@ REPORT_TIMEOUT_S = 10.0
 PAUSE_AFTER_S = 1.0
 """A store away for less than this, such as one being restarted, is not worth pausing agents for."""
 
-LAG_S = 5.0
+LAG_S = 4.0
 """A batch that waits longer than this for its answer means that the store lags."""
 
 _OPTIONS = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -50,8 +49,6 @@ class Streams:
     link: StoreLink
     retention_days: int
     open: dict[tuple[str, bytes], AgentStream] = field(default_factory=dict)
-    last_word: dict[tuple[str, bytes], float] = field(default_factory=dict)
-    """Wall clock of the last message of each connected agent."""
     credit_bytes: int = 0
     closing: bool = False
 
@@ -141,7 +138,6 @@ class AgentStream:
             "first_unacked": hello.first_unacked, "last_spooled": hello.last_spooled})
         await self._report(hello=hello)
         async for message in messages:
-            streams.last_word[who] = time.time()
             kind = message.WhichOneof("message")
             if kind == "batch":
                 await self._batch(message.batch)
@@ -207,7 +203,6 @@ class AgentStream:
         who = (self._source.host, self._source.agent_id)
         if self._streams.open.get(who) is self:
             del self._streams.open[who]
-            self._streams.last_word.pop(who, None)
             _log.info("agent disconnected", extra={"host": self._source.host})
             await asyncio.shield(self._report(closed=True))
 
