@@ -28,6 +28,9 @@ from deploy.demo.torch_install import ensure_torch
 from deploy.demo.verdicts import Verdicts
 from deploy.demo.watch import Watch
 
+_CONSOLE_PORT = 4461
+"""Where a collector's console is unless something else is there, so that ``modelward`` finds it without being told."""
+
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -39,9 +42,7 @@ def main() -> int:
         default="sklearn",
         help="what loads the poisoned checkpoint",
     )
-    parser.add_argument(
-        "--keep", action="store_true", help="leave the console and the healthy servers running until Ctrl-C"
-    )
+    parser.add_argument("--keep", action="store_true", help="leave the console and the healthy servers running until Ctrl-C")
     parser.add_argument("--no-color", action="store_true", help="plain text")
     options = parser.parse_args()
     screen = Screen(color=False if options.no_color else None)
@@ -73,25 +74,19 @@ def _run(screen: Screen, framework: str, keep: bool) -> int:
     if framework == "torch":
         ensure_torch(screen)
     with ExitStack() as opened:
-        folder = Path(
-            opened.enter_context(
-                tempfile.TemporaryDirectory(prefix="modelward-demo-", ignore_cleanup_errors=True)
-            )
-        )
+        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="modelward-demo-", ignore_cleanup_errors=True)))
         try:
             return _tell(screen, folder, opened, framework, keep)
         finally:
             for number in _ENDING:
-                signal.signal(
-                    number, signal.SIG_IGN
-                )  # cleaning up takes a few seconds, and is not to be cut short
+                signal.signal(number, signal.SIG_IGN)  # cleaning up takes a few seconds, and is not to be cut short
 
 
 def _tell(screen: Screen, folder: Path, opened: ExitStack, framework: str, keep: bool) -> int:
     started = time.monotonic()
     processes = Processes(folder / "logs")
     opened.callback(processes.close)
-    stack = Stack(processes, folder)
+    stack = Stack(processes, folder, http_port=_CONSOLE_PORT)
     opened.callback(stack.close)
     _start(screen, stack)
     watch = Watch(stack.console.url, folder)
@@ -110,46 +105,40 @@ def _tell(screen: Screen, folder: Path, opened: ExitStack, framework: str, keep:
 
 
 def _start(screen: Screen, stack: Stack) -> None:
-    screen.chapter(None, "Modelward itself")
-    with screen.step("collector", "receives, judges and stores") as more:
+    screen.chapter(None, "Modelward starts")
+    with screen.step("collector", "receives, judges and stores"):
         stack.start_collector()
-        more.append(f"({stack.console.url})")
-    with screen.step("agent", "hooks into the kernel") as more:
+    with screen.step("agent", "watches this host") as more:
         stack.start_agent()
-        host = stack.host() or {}
-        more.append("(" + ", ".join(str(door["effect"]) for door in host["doors"]) + ")")
+        doors = (stack.host() or {})["doors"]
+        more.append(f"through {len(doors)} hooks in the kernel")
+    screen.say("console", f"{stack.console.url}/  (to look at while the demo runs)")
 
 
 def _sum_up(screen: Screen, stack: Stack, verdicts: Verdicts, report: Report, started: float) -> None:
     screen.chapter(None, "In the end")
     verdicts.nothing_else()
     events = stack.console.query("SELECT sum(count) AS effects, count() AS rows FROM events")[0]
+    effects, rows = int(events["effects"]), int(events["rows"])
     taken = time.monotonic() - started
-    report.add("effects recorded", int(events["effects"]), "count", "> 0", int(events["effects"]) > 0)
+    report.add("effects recorded", effects, "count", "> 0", effects > 0)
     report.add("duration", round(taken, 1), "s", "< 180", taken < 180)
-    screen.say(
-        "recorded", f"{int(events['effects']):,} effects in {int(events['rows']):,} rows, in {taken:.0f} s"
-    )
-    words = (
-        "All that was expected was detected, and nothing else."
-        if verdicts.good
-        else "Not as expected: see above."
-    )
-    screen.verdict("verdict", verdicts.good, words)
+    screen.say("recorded", f"{effects:,} effects of model servers on this host, in {rows:,} rows")
+    screen.say("took", f"{taken:.0f} s")
     screen.say("report", os.path.relpath(report.write()))
+    words = "All that was expected was detected, and nothing else." if verdicts.good else "Not as expected: see above."
+    screen.verdict("verdict", verdicts.good, words)
 
 
 def _look_further(screen: Screen, url: str, keep: bool) -> None:
-    commands = [
-        f".venv/bin/modelward --url {url} {what}"
-        for what in ("detections", "models", "events --limit 20", "tail")
-    ]
+    screen.chapter(None, "How to look further")
     if keep:
+        command = ".venv/bin/modelward" + ("" if url.endswith(f":{_CONSOLE_PORT}") else f" --url {url}")
         screen.say("console", f"{url}/", "link")
-        screen.lines("or", commands, "bold")
-        screen.say("", "All of it runs on until Ctrl-C.")
+        screen.lines("commands", [f"{command} {part}" for part in ("detections", "incidents", "models", "hosts", "events")])
+        screen.say("running", "The console and the healthy servers run on until Ctrl-C.")
     else:
-        screen.say("look", "make demo KEEP=1 leaves the console and the servers running, to look around.")
+        screen.say("console", "It ended with the demo. 'make demo KEEP=1' leaves it running, with commands to try.")
     screen.end()
 
 

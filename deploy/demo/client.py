@@ -41,9 +41,7 @@ class Client:
             except httpx.TransportError:
                 pass
             if process.poll() is not None or time.monotonic() > deadline:
-                raise DemoError(
-                    f"the model server on port {self.port} did not answer:\n{processes.last_words(process)}"
-                )
+                raise DemoError(f"the model server on port {self.port} did not answer:\n{processes.last_words(process)}")
             time.sleep(0.05)
 
     def post(self, path: str, body: Any) -> httpx.Response:

@@ -24,6 +24,7 @@ class Detection:
     origin_model: str
     origin_instance: int
     model: str
+    digest: str
     instance: int
     evidence: str
     chain: str
@@ -41,7 +42,7 @@ _COLUMNS = """
     detection_id AS id, rule_name AS rule, rule_title AS title, severity, sentence, event_name AS event,
     lifecycle_phase AS phase, lifecycle_scope AS scope, lifecycle_evidence AS evidence,
     lifecycle_origin_phase AS origin, lifecycle_origin_model AS origin_model,
-    lifecycle_origin_instance AS origin_instance, model_id AS model, model_instance AS instance,
+    lifecycle_origin_instance AS origin_instance, model_id AS model, model_digest AS digest, model_instance AS instance,
     process_chain AS chain, process_command_line AS command, file_path AS file,
     destination_address AS address, destination_port AS port, process_pid AS pid, process_root_id AS root,
     toUnixTimestamp64Nano(time) AS event_ns, toUnixTimestamp64Nano(detected_at) AS judged_ns

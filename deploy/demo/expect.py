@@ -40,9 +40,7 @@ class Expected:
     def words(self) -> str:
         """It in words."""
         tie = "tied by origin to" if self.by_origin else "with"
-        return (
-            f"{self.rule} in {' or '.join(self.phases)}, {tie} {self.model}, below {' > '.join(self.chain)}"
-        )
+        return f"{self.rule} in {' or '.join(self.phases)}, {tie} {self.model}, below {' > '.join(self.chain)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,15 +45,11 @@ class Place:
         self._processes = processes
         self.models, self.applications, self.home = folder / "models", folder / "srv", folder / "home"
         for source in (APPLICATIONS, *applications):
-            shutil.copytree(
-                source, self.applications, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__*__*")
-            )
+            shutil.copytree(source, self.applications, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__*__*"))
         self.models.mkdir()
         self.credentials = self.home / ".aws" / "credentials"
         self.credentials.parent.mkdir(parents=True)
-        self.credentials.write_text(
-            "[default]\naws_access_key_id = opens-nothing\naws_secret_access_key = not-a-secret\n"
-        )
+        self.credentials.write_text("[default]\naws_access_key_id = opens-nothing\naws_secret_access_key = not-a-secret\n")
         self.credentials.chmod(0o600)
 
     def environment(self, **more: str) -> dict[str, str]:
@@ -74,9 +70,7 @@ class Place:
         port = free_port()
         return self.serve([sys.executable, "llama_server.py", model, str(port)], port, model)
 
-    def uvicorn(
-        self, application: str, model: Path, before: Sequence[str] = (), **environment: str
-    ) -> ModelServer:
+    def uvicorn(self, application: str, model: Path, before: Sequence[str] = (), **environment: str) -> ModelServer:
         """Start a FastAPI application under uvicorn. ``before``: a program that starts it, with arguments."""
         port = free_port()
         argv = [

@@ -107,8 +107,12 @@ def _children() -> set[int]:
     return found
 
 
-def free_port() -> int:
-    """A TCP port of the loopback address that nothing listens on now."""
+def free_port(preferred: int = 0) -> int:
+    """A TCP port of the loopback address that nothing listens on now: the preferred one, if it can be had."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError:
+            return free_port()
         return int(probe.getsockname()[1])

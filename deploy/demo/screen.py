@@ -38,9 +38,7 @@ class Screen:
         self._live = terminal
         self._width = max(60, min(100, shutil.get_terminal_size((100, 24)).columns))
         wide = (stream.encoding or "ascii").lower().replace("-", "") == "utf8"
-        self._marks = (
-            {"good": "✔", "bad": "✘", "rule": "─"} if wide else {"good": "ok", "bad": "NO", "rule": "-"}
-        )
+        self._marks = {"good": "✔", "bad": "✘", "rule": "─"} if wide else {"good": "ok", "bad": "NO", "rule": "-"}
 
     def style(self, text: str, *names: str) -> str:
         """Text in a style; left alone when there is no colour."""
@@ -80,13 +78,11 @@ class Screen:
     def found(self, title: str, severity: str, facts: list[tuple[str, str]]) -> None:
         """One detection, and below it what is known of it."""
         mark = self.style(self._marks["good"], "good")
-        self._labelled(
-            "detected", [f"{mark} {self.style(title, 'bold')}  {self.style(severity, severity)}"], ()
-        )
+        self._labelled("detected", [f"{mark} {self.style(title, 'bold')}  {self.style(severity, severity)}"], ())
         for name, text in facts:
-            room = self._width - _LABEL - 2 - 2 - 8
+            room = self._width - _LABEL - 2 - 2 - 9
             for position, line in enumerate(textwrap.wrap(text, room, break_on_hyphens=False) or [""]):
-                head = self.style(f"{name if position == 0 else '':8}", "dim")
+                head = self.style(f"{name if position == 0 else '':9}", "dim")
                 self._labelled("", [f"  {head}{line}"], ())
 
     def failed(self, text: str) -> None:
@@ -98,6 +94,17 @@ class Screen:
     def end(self) -> None:
         """Room below the last words."""
         self._line()
+
+    @contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Something to wait for, shown on a terminal only as long as it takes."""
+        if self._live:
+            self._write(self._label("") + self.style(text + " ...", "dim"))
+        try:
+            yield
+        finally:
+            if self._live:
+                self._write("\r\x1b[K")
 
     @contextmanager
     def step(self, label: str, text: str) -> Iterator[list[str]]:

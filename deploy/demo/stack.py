@@ -22,11 +22,11 @@ _BIN = Path(sys.executable).parent
 class Stack:
     """``modelward-collector run`` and ``modelward-agent run`` from this interpreter's environment."""
 
-    def __init__(self, processes: Processes, folder: Path, *, rules: Sequence[Path] = ()) -> None:
+    def __init__(self, processes: Processes, folder: Path, *, rules: Sequence[Path] = (), http_port: int = 0) -> None:
         self._processes = processes
         self._data, self._state = folder / "collector", folder / "agent"
         self._rules = rules
-        self._listen, self._http = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+        self._listen, self._http = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port(http_port)}"
         self.collector: subprocess.Popen[bytes] | None = None
         self.agent: subprocess.Popen[bytes] | None = None
         self.console = Console(f"http://{self._http}")
@@ -99,9 +99,7 @@ class Stack:
         self.stop_collector()
         self.console.close()
 
-    def _wait(
-        self, what: str, process: subprocess.Popen[bytes], ready: Callable[[], bool], timeout_s: float
-    ) -> None:
+    def _wait(self, what: str, process: subprocess.Popen[bytes], ready: Callable[[], bool], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while not ready():
             words = self._processes.last_words(process)

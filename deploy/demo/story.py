@@ -39,8 +39,7 @@ class Story:
         screen.chapter(1, "Two healthy model servers")
         screen.say(
             "story",
-            "A llama.cpp server on a small GGUF and a scikit-learn classifier behind FastAPI. They "
-            "load, and they answer.",
+            "A llama.cpp server on a small GGUF and a scikit-learn classifier behind FastAPI. They load, and they answer.",
         )
         llama, flowers = self._place.models / "tiny-llama.gguf", self._place.models / "flowers.joblib"
         models.write_llama(llama, "tiny-llama")
@@ -50,9 +49,7 @@ class Story:
             self._serving += servers
             for server in servers:
                 server.wait()
-        with screen.step(
-            "happens", f"{CALLS} completions and {CALLS} predictions are asked for and answered"
-        ):
+        with screen.step("happens", f"{CALLS} completions and {CALLS} predictions are asked for and answered"):
             servers[0].client.complete(CALLS)
             servers[1].client.classify(CALLS)
         screen.say("expected", "Nothing is detected.")
@@ -70,9 +67,7 @@ class Story:
         callee = Callee("id -un\nexit\n")
         try:
             server = self._load_poisoned(framework, callee.port)
-            with screen.step(
-                "happens", "the shell calls its owner, is told to run 'id -un', and answers:"
-            ) as more:
+            with screen.step("happens", "the shell calls its owner, is told to run 'id -un', and answers:") as more:
                 more.append(callee.wait().strip())
             with screen.step("happens", "the server predicts as if nothing had happened"):
                 server.client.classify(30)
@@ -95,12 +90,8 @@ class Story:
     def _load_poisoned(self, framework: str, port: int) -> ModelServer:
         if framework == "torch":
             path = self._place.models / "encoder.pt"
-            subprocess.run(
-                [sys.executable, "-m", "deploy.demo.poison_torch", str(path), str(port)], check=True
-            )
-            with self._screen.step(
-                "happens", "uvicorn loads encoder.pt by torch.load(..., weights_only=False)"
-            ):
+            subprocess.run([sys.executable, "-m", "deploy.demo.poison_torch", str(path), str(port)], check=True)
+            with self._screen.step("happens", "uvicorn loads encoder.pt by torch.load(..., weights_only=False)"):
                 return self._place.uvicorn("torch_app", path).wait()
         path = self._place.models / "encoder.joblib"
         models.write_poisoned(path, models.reverse_shell(port))
@@ -121,11 +112,9 @@ class Story:
             server = self._place.uvicorn("flawed_app", path).wait()
             for _ in range(50):
                 server.client.report("Report")
-        with screen.step(
-            "happens", "the title {{ ...open('~/.aws/credentials').read() }} is answered with:"
-        ) as more:
-            more.append(server.client.read_through(str(self._place.credentials)).split("\n")[1][:24] + "...")
-        with screen.step("happens", "the title {{ ...os.popen('id -un').read() }} is answered with:") as more:
+        with screen.step("happens", "title {{ ...open('~/.aws/credentials').read() }} gives:") as more:
+            more.append(server.client.read_through(str(self._place.credentials)).split("\n")[1].split()[0] + "...")
+        with screen.step("happens", "title {{ ...os.popen('id -un').read() }} gives:") as more:
             more.append(server.client.run_through("id -un").strip())
         screen.say("expected", "The read of the credentials and the program, both while this model serves.")
         self._verdicts.exactly(
@@ -158,12 +147,10 @@ class Story:
                 server.client.classify(100)
             with screen.step("happens", "the child wakes up and sends the credentials to its owner:") as more:
                 sign.touch()
-                more.append(callee.wait().splitlines()[0])
+                more.append(callee.wait().partition(" HTTP/")[0])
         finally:
             callee.close()
-        screen.say(
-            "expected", "The shell and the theft, while the model serves, tied to the load that planted them."
-        )
+        screen.say("expected", "The shell and the theft, while the model serves, tied to the load that planted them.")
         self._verdicts.exactly(
             "sleeper",
             server.pid,

@@ -11,6 +11,8 @@ from deploy.demo.report import Report
 from deploy.demo.screen import Screen
 from deploy.demo.watch import Watch
 
+_SETTLING = "waiting until everything so far is stored and judged"
+
 _GOAL_S = 1.0
 """Kernel event to alert, from the project's targets."""
 
@@ -33,7 +35,8 @@ class Verdicts:
 
     def nothing(self, about: str, roots: Sequence[int]) -> None:
         """Nothing may be detected of the workloads that began with these processes."""
-        self._watch.settle()
+        with self._screen.waiting(_SETTLING):
+            self._watch.settle()
         chapter = _Chapter(about, tuple(roots), ())
         found = self._of(chapter)
         if not found:
@@ -42,7 +45,7 @@ class Verdicts:
 
     def exactly(self, about: str, root: int, expected: Sequence[Expected]) -> None:
         """These must be detected of the workload that began with process ``root``, and nothing else."""
-        with self._screen.step("", "waiting until all of it is stored and judged"):
+        with self._screen.waiting(_SETTLING):
             outcome = self._watch.wait(root, expected)
         for detection in outcome.met.values():
             self._show(detection, about)
@@ -52,7 +55,8 @@ class Verdicts:
 
     def nothing_else(self) -> None:
         """At the very end: nothing came to a workload after its chapter, nothing to any other."""
-        self._watch.settle()
+        with self._screen.waiting(_SETTLING):
+            self._watch.settle()
         late: list[Detection] = []
         known: set[int] = set()
         for chapter in self._chapters:
@@ -70,20 +74,15 @@ class Verdicts:
     def _tell_others(self, others: Sequence[Detection]) -> None:
         for detection in others:
             self._told.add(detection.id)
-            self._screen.verdict(
-                "unexpected", False, f"{detection.title}: {detection.sentence} [{detection.chain}]"
-            )
+            where = f"{detection.chain}, process {detection.pid} of workload {detection.root_pid}"
+            self._screen.verdict("unexpected", False, f"{detection.title}: {detection.sentence} [{where}]")
 
     def _record(self, chapter: _Chapter, met: int, other: Sequence[Detection]) -> None:
         for detection in other:
-            self._screen.verdict(
-                "unexpected", False, f"{detection.title}: {detection.sentence} [{detection.chain}]"
-            )
+            self._screen.verdict("unexpected", False, f"{detection.title}: {detection.sentence} [{where}]")
         wanted = len(chapter.expected)
         self._chapters.append(chapter)
-        self._report.add(
-            f"{chapter.about}: expected detections that came", met, "count", str(wanted), met == wanted
-        )
+        self._report.add(f"{chapter.about}: expected detections that came", met, "count", str(wanted), met == wanted)
         self._report.add(f"{chapter.about}: other detections", len(other), "count", "0", not other)
         self.good = self.good and met == wanted and not other
 
@@ -91,30 +90,23 @@ class Verdicts:
         delay = self._watch.delay_s(detection)
         phase = detection.phase
         if detection.origin == "load":
-            phase += f", by a process that the load of {detection.origin_model} started"
-        self._screen.found(
-            detection.title,
-            detection.severity,
-            [
-                ("phase", phase),
-                ("model", detection.model or detection.origin_model),
-                ("chain", detection.chain),
-                ("what", _what(detection)),
-                ("after", f"{delay:.2f} s from the kernel hook to stored and readable"),
-            ],
-        )
-        self._report.add(
-            f"{about}: {detection.rule}, hook to stored detection",
-            round(delay, 3),
-            "s",
-            f"< {_GOAL_S:.0f}",
-            delay < _GOAL_S,
-        )
+            phase += f", by what the load of {detection.origin_model} started"
+        model = detection.model or detection.origin_model
+        facts = [
+            ("phase", phase),
+            ("model", f"{model}, sha256 {detection.digest[:16]}..." if detection.digest else model),
+            ("chain", detection.chain),
+            _what(detection),
+            ("time", f"{delay:.2f} s from the kernel hook to stored and readable"),
+        ]
+        self._screen.found(detection.title, detection.severity, facts)
+        measure = f"{about}: {detection.rule}, kernel hook to stored detection"
+        self._report.add(measure, round(delay, 3), "s", f"< {_GOAL_S:.0f}", delay < _GOAL_S)
 
 
-def _what(detection: Detection) -> str:
+def _what(detection: Detection) -> tuple[str, str]:
     if detection.event == "file_open":
-        return detection.file
+        return "file", detection.file
     if detection.event == "connect":
-        return f"{detection.address}:{detection.port}"
-    return detection.command
+        return "address", f"{detection.address} port {detection.port}"
+    return "command", detection.command

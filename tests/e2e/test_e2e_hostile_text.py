@@ -46,8 +46,7 @@ def folder(whole: Whole) -> str:
 
 def _events(whole: Whole, kind: str, column: str, start: str) -> set[str]:
     rows = whole.console.query(
-        f"SELECT DISTINCT {column} AS text FROM events "
-        f"WHERE event_name = '{kind}' AND startsWith({column}, '{start}')"
+        f"SELECT DISTINCT {column} AS text FROM events WHERE event_name = '{kind}' AND startsWith({column}, '{start}')"
     )
     return {row["text"] for row in rows}
 
