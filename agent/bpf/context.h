@@ -87,12 +87,12 @@ static __always_inline bool fill(struct mw_header *h, struct task_struct *task, 
 	parent = leader->real_parent;
 	if (parent) {
 		h->parent_tgid = parent->tgid;
-		h->parent_start_ns = BPF_CORE_READ(parent, group_leader, start_boottime);
+		h->parent_start_ns = parent->group_leader->start_boottime;
 	}
 	h->group = g->id;
 	h->root_tgid = g->root_tgid;
 	h->root_start_ns = g->root_start_ns;
-	h->cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+	h->cgroup = task->cgroups->dfl_cgrp->kn->id;
 	if (cred)
 		h->uid = cred->euid.val;
 	if (h->tid == h->tgid)

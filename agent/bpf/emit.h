@@ -47,6 +47,7 @@ struct mw_repeat_key {
 	u8 origin_scope;
 	u8 origin_via;
 	u32 uid;
+	char asked[MW_NAME];	/* raced opens: the name asked for, which the file does not bear out */
 };
 
 struct mw_repeat {

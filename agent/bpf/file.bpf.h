@@ -96,19 +96,20 @@ static __noinline int opened(struct task_struct *task, u32 fd, const char *point
 	struct dentry *dentry;
 	struct inode *inode;
 	struct file *file;
-	u32 access, flags, artifact = 0, control = 0, kept;
+	u32 access, flags, regular, artifact = 0, control = 0, kept;
 
 	if (t && t->excluded)
 		return 0;
 	file = file_at(task, fd);
 	if (!file)
 		return 0;
-	inode = BPF_CORE_READ(file, f_inode);
-	flags = BPF_CORE_READ(file, f_flags);
+	inode = READ(file, file, f_inode);
+	flags = READ(file, file, f_flags);
 	access = flags & O_PATH ? 0 : (flags & O_ACCMODE) + 1;
 	if (access > 3)
 		access = 0;
-	if (!t && (access != 1 || (BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG))
+	regular = (READ(inode, inode, i_mode) & S_IFMT) == S_IFREG;
+	if (!t && (access != 1 || !regular))
 		return 0;
 	s = claim();
 	if (!s) {
@@ -118,7 +119,7 @@ static __noinline int opened(struct task_struct *task, u32 fd, const char *point
 	}
 	kept = t && t->asked_pointer == (u64)pointer;
 	fetch_asked(s, t, pointer);
-	if (access == 1 && (BPF_CORE_READ(inode, i_mode) & S_IFMT) == S_IFREG)
+	if (access == 1 && regular)
 		artifact = is_artifact(s, file);
 	if (!t) {
 		if (!artifact || !may_become_tracked(task))
@@ -136,7 +137,7 @@ static __noinline int opened(struct task_struct *task, u32 fd, const char *point
 	s->h.file.open_flags = flags;
 	fill_file(&s->h, file);
 	/* A thread that shares the descriptors may have put another file there since. */
-	if (asked.length && !same_name(&name, &asked) && task->files && BPF_CORE_READ(task, files, count.counter) > 1)
+	if (asked.length && !same_name(&name, &asked) && task->files && task->files->count.counter > 1)
 		s->h.flags |= MW_F_RACED;
 	if (kept && !(flags & O_PATH) && (t->asked_flags ^ flags) & O_ACCMODE)
 		s->h.flags |= MW_F_RACED;
@@ -145,9 +146,11 @@ static __noinline int opened(struct task_struct *task, u32 fd, const char *point
 	repeat_key(&key, &s->h);
 	key.how = flags;
 	key.object[0] = s->h.file.inode;
-	key.object[1] = (u64)s->h.file.device << 32 | (u32)BPF_CORE_READ(dentry, d_name.len);
-	key.object[2] = (u64)dentry ^ BPF_CORE_READ(dentry, d_name.hash_len);
-	key.object[3] = (u64)BPF_CORE_READ(dentry, d_parent);
+	key.object[1] = (u64)s->h.file.device << 32 | READ(dentry, dentry, d_name.len);
+	key.object[2] = (u64)dentry ^ READ(dentry, dentry, d_name.hash_len);
+	key.object[3] = (u64)READ(dentry, dentry, d_parent);
+	if (s->h.flags & MW_F_RACED)
+		__builtin_memcpy(key.asked, asked.text, MW_NAME);
 	if (!artifact) {
 		if (repeated(&key, &s->h))
 			goto out;

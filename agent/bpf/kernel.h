@@ -301,6 +301,17 @@ struct bpf_iter__task_vma {
 	struct vm_area_struct *vma;
 } RELOCATED;
 
+/* Read a member of a kernel object that is known by address alone. With bpf_rdonly_cast (Linux 6.2) that is a plain load; without, a call.
+ * A pointer read this way keeps its type, so that what must be a plain number to the verifier is read by BPF_CORE_READ.
+ */
+#ifdef MW_CASTS
+extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym;
+#define READ(type, object, member) \
+	(((struct type *)bpf_rdonly_cast((const void *)(object), bpf_core_type_id_kernel(struct type)))->member)
+#else
+#define READ(type, object, member) BPF_CORE_READ((struct type *)(object), member)
+#endif
+
 /* UAPI: the verifier rewrites these accesses, so no relocation. */
 struct bpf_sock_addr {
 	u32 user_family;

@@ -1,4 +1,7 @@
 /* The kernel side: one object, so that all programs share its maps. A file per topic holds bodies and their doors. */
+#ifndef MW_PLAIN
+#define MW_CASTS
+#endif
 #include "process.bpf.h"
 #include "file.bpf.h"
 #include "net.bpf.h"

@@ -84,21 +84,21 @@ static __always_inline u64 changed_ns(struct inode *inode)
 /* Object members and flags that say what sort of file it is. */
 static __always_inline void fill_file(struct mw_header *h, struct file *file)
 {
-	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	struct super_block *sb = BPF_CORE_READ(inode, i_sb);
-	u64 magic = BPF_CORE_READ(sb, s_magic);
+	struct dentry *dentry = READ(file, file, f_path.dentry);
+	struct inode *inode = READ(file, file, f_inode);
+	struct super_block *sb = READ(inode, inode, i_sb);
+	u64 magic = READ(super_block, sb, s_magic);
 	char head[6] = {};
 
-	h->file.inode = BPF_CORE_READ(inode, i_ino);
-	h->file.device = BPF_CORE_READ(sb, s_dev);
-	h->file.links = BPF_CORE_READ(inode, i_nlink);
-	if (h->file.links == 0 || (!BPF_CORE_READ(dentry, d_hash.pprev) && dentry != BPF_CORE_READ(dentry, d_parent)))
+	h->file.inode = READ(inode, inode, i_ino);
+	h->file.device = READ(super_block, sb, s_dev);
+	h->file.links = READ(inode, inode, i_nlink);
+	if (h->file.links == 0 || (!READ(dentry, dentry, d_hash.pprev) && dentry != READ(dentry, dentry, d_parent)))
 		h->flags |= MW_F_UNLINKED;
 	if (magic == TMPFS_MAGIC || magic == RAMFS_MAGIC) {
 		h->flags |= MW_F_TMPFS;
-		bpf_probe_read_kernel(head, sizeof(head), BPF_CORE_READ(dentry, d_name.name));
-		if (dentry == BPF_CORE_READ(dentry, d_parent) && head[0] == 'm' && head[1] == 'e' && head[2] == 'm' && head[3] == 'f' &&
+		bpf_probe_read_kernel(head, sizeof(head), READ(dentry, dentry, d_name.name));
+		if (dentry == READ(dentry, dentry, d_parent) && head[0] == 'm' && head[1] == 'e' && head[2] == 'm' && head[3] == 'f' &&
 		    head[4] == 'd' && head[5] == ':')
 			h->flags |= MW_F_MEMFD;
 	}
@@ -112,10 +112,10 @@ static __always_inline struct file *file_at(struct task_struct *task, u32 fd)
 
 	if (!files)
 		return NULL;
-	fdt = BPF_CORE_READ(files, fdt);
-	if (fd >= BPF_CORE_READ(fdt, max_fds))
+	fdt = files->fdt;
+	if (fd >= fdt->max_fds)
 		return NULL;
-	slots = BPF_CORE_READ(fdt, fd);
+	slots = fdt->fd;
 	if (bpf_probe_read_kernel(&file, sizeof(file), slots + fd))
 		return NULL;
 	return file;

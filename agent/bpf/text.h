@@ -143,8 +143,8 @@ static long walk_step(u32 index, struct mw_walk *w)
 		return 0;
 	}
 	parent = BPF_CORE_READ(dentry, d_parent);
-	length = BPF_CORE_READ(dentry, d_name.len);
-	name = BPF_CORE_READ(dentry, d_name.name);
+	length = READ(dentry, dentry, d_name.len);
+	name = READ(dentry, dentry, d_name.name);
 	at = w->at;
 	if (parent == dentry) {
 		/* memfd, pipe, or a mount that is gone: its name stands alone */

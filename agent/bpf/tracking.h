@@ -202,8 +202,8 @@ struct mw_name {
 
 static __always_inline void name_of(struct mw_name *name, struct dentry *dentry)
 {
-	const unsigned char *from = BPF_CORE_READ(dentry, d_name.name);
-	u32 length = BPF_CORE_READ(dentry, d_name.len);
+	const unsigned char *from = READ(dentry, dentry, d_name.name);
+	u32 length = READ(dentry, dentry, d_name.len);
 
 	__builtin_memset(name, 0, sizeof(*name));
 	if (length > MW_NAME - 1) {

@@ -111,7 +111,7 @@ class Host:
 def shared_host() -> Iterator[Host]:
     # Room for every event of the largest test: these tests are about what is seen, not about a drainer that
     # lags on a busy machine.
-    sensor = Sensor.open(ring_bytes={Ring.EVENTS: 256 << 20, Ring.CONTROL: 8 << 20}, watch=["watched-server"])
+    sensor = Sensor.open(ring_bytes={Ring.EVENTS: 128 << 20, Ring.CONTROL: 8 << 20}, watch=["watched-server"])
     yield Host(sensor)
     sensor.close()
 

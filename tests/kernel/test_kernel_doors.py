@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from modelward_agent.sensor import Sensor, SensorError, check_host
+from modelward_agent.sensor import Sensor, SensorError, check_host, records
 from modelward_agent.sensor.doors import EFFECTS
 from modelward_agent.sensor.offers import HOOKS
 
@@ -40,6 +40,16 @@ def test_without_a_program_its_effect_is_reported_unseen_and_the_rest_works() ->
 def test_without_a_program_that_everything_needs_the_sensor_refuses_and_says_which() -> None:
     with pytest.raises(SensorError, match=r"exec.*left out"):
         Sensor.open(without=["on_exec"])
+
+
+def test_the_object_for_older_kernels_proves_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "OBJECT", records.PLAIN_OBJECT)
+    sensor = Sensor.open()
+    try:
+        reports = sensor.prove()
+    finally:
+        sensor.close()
+    assert [r.effect for r in reports if not r.proven] == []
 
 
 def test_every_program_of_the_object_belongs_to_a_door() -> None:

@@ -190,3 +190,21 @@ stop.set()
     [decoy] = [e for e in events if e.asked == b"decoy"]
     assert alias.flags & Flag.RACED
     assert not decoy.flags & Flag.RACED
+
+
+def test_raced_opens_of_one_file_by_different_names_are_not_merged(host: Host, artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"x")
+    for name in ("one", "two"):
+        (tmp_path / name).symlink_to("target")
+    program = """
+import threading
+stop = threading.Event()
+threading.Thread(target=stop.wait).start()
+for _ in range(10):
+    os.open("one", os.O_RDONLY)
+    os.open("two", os.O_RDONLY)
+stop.set()
+"""
+    events = _opens(host, program, artifact, tmp_path)
+    raced = [e for e in events if e.path == bytes(tmp_path / "target")]
+    assert {e.asked: sum(x.count for x in raced if x.asked == e.asked) for e in raced} == {b"one": 10, b"two": 10}

@@ -18,3 +18,8 @@ def require_host() -> None:
     if not BTF.exists():
         raise SensorError(f"this kernel carries no BTF ({BTF} is missing): it must be built with "
                           "CONFIG_DEBUG_INFO_BTF=y, as kernels of all current distributions are")
+
+
+def kernel_has(function: str) -> bool:
+    """Whether the running kernel's BTF names a function, such as one that BPF programs may call."""
+    return b"\0" + function.encode() + b"\0" in BTF.read_bytes()

@@ -18,6 +18,9 @@ from modelward_agent.sensor.btf import Btf
 OBJECT = Path(__file__).parents[1] / "bpf" / "modelward.bpf.o"
 """The compiled kernel side, inside the package."""
 
+PLAIN_OBJECT = OBJECT.with_name("modelward_plain.bpf.o")
+"""The same for kernels before 6.2: slower, and alike in all its records."""
+
 _RENAMED = {
     "code": "exit_code",
     "signal": "exit_signal",

@@ -20,7 +20,7 @@ from modelward_agent.sensor.canary import prove
 from modelward_agent.sensor.constants import Ring
 from modelward_agent.sensor.doors import EFFECTS, Door, DoorReport, Effect
 from modelward_agent.sensor.errors import SensorError
-from modelward_agent.sensor.host import require_host
+from modelward_agent.sensor.host import kernel_has, require_host
 from modelward_agent.sensor.offers import check_host
 from modelward_agent.sensor.repeats import Repeats
 from modelward_agent.sensor.rings import Drained, RingReader, Rings
@@ -274,9 +274,10 @@ def load(ring_bytes: Mapping[Ring, int], without: Iterable[str] = ()) -> tuple[l
     Raises:
         SensorError: nothing is left to leave out, and the kernel still refuses.
     """
+    path = records.OBJECT if kernel_has("bpf_rdonly_cast") else records.PLAIN_OBJECT
     refused = dict.fromkeys(without, "left out as asked")
     while True:
-        kernel = libbpf.Object(records.OBJECT)
+        kernel = libbpf.Object(path)
         for name in refused:
             kernel.programs[name].skip()
         for ring, name in _RING_MAPS.items():
