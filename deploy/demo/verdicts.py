@@ -78,8 +78,7 @@ class Verdicts:
             self._screen.verdict("unexpected", False, f"{detection.title}: {detection.sentence} [{where}]")
 
     def _record(self, chapter: _Chapter, met: int, other: Sequence[Detection]) -> None:
-        for detection in other:
-            self._screen.verdict("unexpected", False, f"{detection.title}: {detection.sentence} [{where}]")
+        self._tell_others(other)
         wanted = len(chapter.expected)
         self._chapters.append(chapter)
         self._report.add(f"{chapter.about}: expected detections that came", met, "count", str(wanted), met == wanted)
