@@ -57,9 +57,7 @@ def bad(error: BadFilter) -> Response:
 def as_json(rows: Rows, **more: Any) -> Response:
     """``{"columns": [...], "rows": [{...}]}``."""
     return Response(
-        json.dumps(
-            {"columns": rows.columns, "rows": rows.rows, **more}, ensure_ascii=False, separators=(",", ":")
-        ),
+        json.dumps({"columns": rows.columns, "rows": rows.rows, **more}, ensure_ascii=False, separators=(",", ":")),
         media_type="application/json",
         headers={"cache-control": "no-store"},
     )

@@ -51,34 +51,36 @@ class Reader:
             self.missed += 1
 
 
-class _New:
-    """Which rows of a growing table were not handed out yet: looks back over an overlap and remembers
-    names.
-    """
+class New:
+    """Which rows of a growing table were not handed out yet: looks back over an overlap and remembers names."""
 
     def __init__(self, sql: str, time_column: str, name: tuple[str, ...]) -> None:
+        """``sql`` selects what is later than ``{after:Int64}``, in the order of ``time_column``, at most PAGE rows."""
         self._sql = sql
         self._time = time_column
         self._name = name
-        self._after = time.time_ns()
+        self._after = time.time_ns() - OVERLAP_NS
         self._seen: OrderedDict[tuple[str, ...], None] = OrderedDict()
         self._first = True
 
     async def rows(self, store: Store) -> list[dict[str, Any]]:
-        found = await store.select(self._sql, {"after": str(self._after - OVERLAP_NS)}, seconds=10)
+        """Rows since the last call; none at the first, as what is there at the start is not new."""
+        found = (await store.select(self._sql, {"after": str(self._after)}, seconds=10)).rows
         fresh: list[dict[str, Any]] = []
-        for row in found.rows:
+        for row in found:
             name = tuple(str(row[part]) for part in self._name)
             if name not in self._seen:
                 self._seen[name] = None
                 fresh.append(row)
-        if found.rows:
-            self._after = max(self._after, min(queries.instant(found.rows[-1][self._time]), time.time_ns()))
+        if found:
+            last = queries.instant(found[-1][self._time])
+            # In a flood the overlap alone fills a page: then go on behind it, or the same page would come for ever.
+            behind = last if len(found) >= queries.PAGE else min(last, time.time_ns()) - OVERLAP_NS
+            self._after = max(self._after, behind)
         while len(self._seen) > _SEEN:
             self._seen.popitem(last=False)
         if self._first:
-            # What is there already at the start is not new.
-            self._first = False
+            self._first = len(found) >= queries.PAGE
             return []
         return fresh
 
@@ -97,8 +99,8 @@ class Live:
         """Poll until cancelled."""
         while True:
             await self._woken.wait()
-            detections = _New(queries.NEW_DETECTIONS, "detected_at", ("detection_id",))
-            events = _New(queries.NEW_EVENTS, "batch_time", ("agent_id", "epoch", "batch", "row"))
+            detections = New(queries.NEW_DETECTIONS, "detected_at", ("detection_id",))
+            events = New(queries.NEW_EVENTS, "batch_time", ("agent_id", "epoch", "batch", "row"))
             overview_at = 0.0
             while self._readers:
                 try:

@@ -61,9 +61,7 @@ def instant(text: str, now: float | None = None) -> int:
         when = when if when.tzinfo else when.replace(tzinfo=UTC)
         return int(when.timestamp() * 1e9)
     except (ValueError, OverflowError) as e:
-        raise BadFilter(
-            f"a time is wanted, such as 15m, 24h, 7d or 2026-11-25T07:00:00Z, not '{text[:40]}'"
-        ) from e
+        raise BadFilter(f"a time is wanted, such as 15m, 24h, 7d or 2026-11-25T07:00:00Z, not '{text[:40]}'") from e
 
 
 def now() -> str:
@@ -288,14 +286,17 @@ def listing(name: str, given: Mapping[str, str]) -> tuple[str, dict[str, str], i
     return query.sql(shape.select, shape.order, limit), query.parameters, limit
 
 
-NEW_DETECTIONS = """
-SELECT * FROM detections WHERE detected_at > fromUnixTimestamp64Nano({after:Int64}, 'UTC')
-ORDER BY detected_at, detection_id LIMIT 500"""
+PAGE = 1000
+"""Rows of one look for new ones."""
 
-NEW_EVENTS = """
-SELECT * FROM events WHERE batch_time > fromUnixTimestamp64Nano({after:Int64}, 'UTC')
-AND time > fromUnixTimestamp64Nano({after:Int64}, 'UTC') - INTERVAL 1 HOUR
-ORDER BY batch_time, batch, row LIMIT 1000"""
+NEW_DETECTIONS = f"""
+SELECT * FROM detections WHERE detected_at > fromUnixTimestamp64Nano({{after:Int64}}, 'UTC')
+ORDER BY detected_at, detection_id LIMIT {PAGE}"""
+
+NEW_EVENTS = f"""
+SELECT * FROM events WHERE batch_time > fromUnixTimestamp64Nano({{after:Int64}}, 'UTC')
+AND time > fromUnixTimestamp64Nano({{after:Int64}}, 'UTC') - INTERVAL 1 HOUR
+ORDER BY batch_time, batch, row LIMIT {PAGE}"""
 
 TIMELINE = """
 SELECT intDiv(toUnixTimestamp64Nano(time) - {since:Int64}, {step:Int64}) AS bin, severity, count() AS n

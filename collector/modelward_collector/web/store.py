@@ -60,7 +60,10 @@ class Store:
             StoreError: the store is away, or the query failed.
         """
         reply = await self._call(self._stub.Select, sql, parameters or {}, "JSON", max_rows, seconds)
-        return _rows(reply)
+        try:
+            return _rows(reply)
+        except ValueError as e:
+            raise StoreError("The store gave an answer that cannot be read.", "unavailable") from e
 
     async def ask(self, sql: str, *, form: str = "JSON", max_rows: int = 0) -> bytes:
         """The result of a person's query, as the engine writes it in format ``form``.

@@ -18,12 +18,12 @@ let rows = [];
 let overview = null;
 let loaded = false;
 let request = null;
-let pending = null;
+let wanted = false; // something changed since the last request began
+let rest = null;
 
 async function refresh({ fresh = false } = {}) {
-  clearTimeout(pending);
-  pending = null;
   request?.abort();
+  wanted = false;
   const mine = (request = new AbortController());
   try {
     const parameters = filters.parameters;
@@ -43,11 +43,22 @@ async function refresh({ fresh = false } = {}) {
     if (error.name === "AbortError") return;
     if (!(error instanceof ApiError)) throw error;
     notice(error.message);
+  } finally {
+    if (request === mine) {
+      request = null;
+      if (wanted) soon();
+    }
   }
 }
 
+/** Refresh shortly, however many detections come: a flood must not abort each request by the next. */
 function soon() {
-  pending ??= setTimeout(() => refresh({ fresh: true }), 150);
+  wanted = true;
+  if (request || rest) return;
+  rest = setTimeout(() => {
+    rest = null;
+    if (wanted && !request) refresh({ fresh: true });
+  }, 250);
 }
 
 function draw() {

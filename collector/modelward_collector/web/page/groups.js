@@ -80,6 +80,8 @@ function fill(item, row) {
         el("span.host", { title: "host" }, row.host_name),
         row.origin_model || row.model_id ? el("span.model", { title: row.origin_model ? "model whose load this goes back to" : "model" }, row.origin_model || row.model_id) : null,
         row.phase ? el("span.phase", { "data-phase": row.phase, title: "lifecycle phase" }, row.phase) : null,
+        row.origin_instance !== "0" && row.phase !== "load"
+          ? el("span.phase", { "data-phase": "load", title: "done by a process that came out of a model's load" }, "from a load") : null,
         row.late ? el("span.late", { title: "the event came after an outage" }, "late") : null,
         el("span.rule", { title: "rule" }, row.rule_title)),
       chain(row.chain)),
