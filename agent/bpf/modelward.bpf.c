@@ -4,6 +4,7 @@
 #endif
 #include "process.bpf.h"
 #include "file.bpf.h"
+#include "uring.bpf.h"
 #include "net.bpf.h"
 #include "lifecycle.bpf.h"
 #include "adopt.bpf.h"

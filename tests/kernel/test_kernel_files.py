@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from modelward_agent.sensor.constants import Flag, Ring
+from modelward_agent.sensor import canary_child
+from modelward_agent.sensor.constants import Flag, Outcome, Ring
 
 from .conftest import Host, of
 
@@ -208,3 +209,18 @@ stop.set()
     events = _opens(host, program, artifact, tmp_path)
     raced = [e for e in events if e.path == bytes(tmp_path / "target")]
     assert {e.asked: sum(x.count for x in raced if x.asked == e.asked) for e in raced} == {b"one": 10, b"two": 10}
+
+
+def test_an_open_by_io_uring_is_told_as_attempted_by_the_name_asked_for(host: Host, artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "id_rsa").write_bytes(b"x")
+    folder = Path(canary_child.__file__).parent
+    program = f"""
+sys.path.insert(0, {str(folder)!r})
+from canary_child import open_by_uring
+assert open_by_uring({bytes(tmp_path / 'id_rsa')!r}) >= 0
+assert open_by_uring(b"id_rsa") >= 0
+"""
+    events = _opens(host, program, artifact, tmp_path)
+    absolute, relative = [e for e in events if e.outcome == Outcome.ATTEMPTED]
+    assert (absolute.path, absolute.access, absolute.ring) == (bytes(tmp_path / "id_rsa"), 1, Ring.CONTROL)
+    assert (relative.path, relative.asked) == (b"", b"id_rsa")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from modelward_proto.kinds import Kind
 
-from modelward_agent.sensor.constants import Trigger
+from modelward_agent.sensor.constants import Outcome, Trigger
 from modelward_agent.sensor.doors import DoorReport
 
 if TYPE_CHECKING:
@@ -22,30 +22,7 @@ if TYPE_CHECKING:
 _READING_S = 0.3
 _PATIENCE_S = 10.0
 
-_CHILD = f"""
-import os, signal, socket, sys, time
-sys.stdin.readline()
-artifact = os.open(sys.argv[1], os.O_RDONLY)
-end = time.monotonic() + {_READING_S}
-while time.monotonic() < end:
-    os.read(artifact, 64)
-    time.sleep(0.01)
-os.close(artifact)
-server = socket.socket()
-server.bind(("127.0.0.1", 0))
-server.listen()
-child = os.fork()
-if child == 0:
-    client = socket.create_connection(server.getsockname())
-    client.recv(1)
-    os.execv("/bin/sh", ["sh", "-c", "exit 0"])
-time.sleep(0.3)
-accepted, _ = server.accept()
-accepted.send(b"x")
-signal.signal(signal.SIGTERM, lambda *_: None)
-os.kill(os.getpid(), signal.SIGTERM)
-os.waitpid(child, 0)
-"""
+_CHILD = Path(__file__).with_name("canary_child.py")
 
 
 def prove(sensor: Sensor) -> list[DoorReport]:
@@ -59,7 +36,8 @@ def prove(sensor: Sensor) -> list[DoorReport]:
         "exec": _any(seen, Kind.PROCESS_EXEC),
         "fork": _any(seen, Kind.PROCESS_FORK),
         "exit": _any(seen, Kind.PROCESS_EXIT),
-        "file_open": _any(seen, Kind.FILE_OPEN),
+        "file_open": bool(((seen["kind"] == Kind.FILE_OPEN) & (seen["outcome"] == Outcome.SUCCESS)).any()),
+        "uring_open": bool(((seen["kind"] == Kind.FILE_OPEN) & (seen["outcome"] == Outcome.ATTEMPTED)).any()),
         "connect": _any(seen, Kind.NET_CONNECT),
         "listen": _any(seen, Kind.NET_LISTEN),
         "answer": _any(seen, Kind.LIFECYCLE, Trigger.ANSWER),
@@ -75,7 +53,7 @@ def _provoke(sensor: Sensor) -> np.ndarray:
     with tempfile.TemporaryDirectory(prefix="modelward-canary-") as folder:
         artifact = Path(folder, "canary.gguf")
         artifact.write_bytes(bytes(1 << 16))
-        command = [sys.executable, "-I", "-S", "-c", _CHILD, str(artifact)]
+        command = [sys.executable, "-I", "-S", str(_CHILD), str(artifact), str(_READING_S)]
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         try:
             assert child.stdin

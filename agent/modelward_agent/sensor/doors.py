@@ -47,7 +47,7 @@ class Effect:
 
 
 _OPENS = ("open", "openat", "openat2", "creat")
-_SYSCALL_LOSS = "opens by io_uring and by 32-bit system calls; every system call of the host pays 100 to 190 ns"
+_SYSCALL_LOSS = "opens by 32-bit system calls; every system call of the host pays 100 to 190 ns"
 
 EFFECTS: tuple[Effect, ...] = (
     Effect("exec", (Door("tp_btf/sched_process_exec", ("on_exec",)),), required=True),
@@ -59,13 +59,15 @@ EFFECTS: tuple[Effect, ...] = (
               {f"{side}_open": tuple(f"sys_{side}_{call}" for call in _OPENS) for side in ("enter", "exit")}),),
         better="lsm/file_open and fentry/security_file_open are not in this version",
     ),
+    Effect("uring_open", (Door("tp_btf/io_uring_submit_req", ("on_uring_submit",),
+                               "whether the open succeeded, and the file behind the name"),)),
     Effect(
         "connect",
         (
             Door("cgroup/connect{4,6}", ("connect4", "connect6"),
                  "whether the connect succeeded; unix sockets; datagrams without a connect"),
             Door("tracepoint/syscalls/sys_exit_connect", ("exit_connect",),
-                 "connects by io_uring; the address can be changed by another thread during the call; unix sockets",
+                 "connects by io_uring; an address that another thread changed during the call; unix sockets",
                  {"exit_connect": ("sys_exit_connect",)}),
         ),
     ),

@@ -1,0 +1,68 @@
+"""What the canary does: each effect once. Run by file name, with nothing but the standard library.
+
+Usage: ``python -I -S canary_child.py ARTIFACT SECONDS_OF_READING``; begins when a line comes on standard input.
+"""
+
+import ctypes
+import mmap
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+
+_SETUP, _ENTER = 425, 426
+_OPENAT, _AT_FDCWD, _GETEVENTS, _SQES = 18, -100, 1, 0x10000000
+
+
+def open_by_uring(path: bytes) -> int:
+    """Open a file for reading without a system call that opens; returns the descriptor, or a negative errno."""
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    parameters = ctypes.create_string_buffer(120)
+    ring = call(_SETUP, 1, parameters)
+    if ring < 0:
+        return -ctypes.get_errno()
+    offsets = struct.unpack("=7I", parameters.raw[40:68])
+    completions = struct.unpack("=6I", parameters.raw[80:104])
+    tail, array, entries = offsets[1], offsets[6], completions[5]
+    queue = mmap.mmap(ring, max(array + 64, entries + 64), flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, offset=0)
+    requests = mmap.mmap(ring, 64, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, offset=_SQES)
+    name = ctypes.create_string_buffer(path)
+    requests[:64] = struct.pack("=BBHiQQIIQ24x", _OPENAT, 0, 0, _AT_FDCWD, 0, ctypes.addressof(name), 0, os.O_RDONLY, 1)
+    queue[array : array + 4] = struct.pack("=I", 0)
+    queue[tail : tail + 4] = struct.pack("=I", 1)
+    if call(_ENTER, ring, 1, 1, _GETEVENTS, None, 0) < 0:
+        return -ctypes.get_errno()
+    (_user_data, result) = struct.unpack("=Qi", queue[entries : entries + 12])
+    return int(result)
+
+
+def main() -> None:
+    artifact_path, reading = sys.argv[1], float(sys.argv[2])
+    sys.stdin.readline()
+    artifact = os.open(artifact_path, os.O_RDONLY)
+    end = time.monotonic() + reading
+    while time.monotonic() < end:
+        os.read(artifact, 64)
+        time.sleep(0.01)
+    os.close(artifact)
+    open_by_uring(artifact_path.encode())
+    server = socket.socket()
+    server.bind(("127.0.0.1", 0))
+    server.listen()
+    child = os.fork()
+    if child == 0:
+        client = socket.create_connection(server.getsockname())
+        client.recv(1)
+        os.execv("/bin/sh", ["sh", "-c", "exit 0"])
+    time.sleep(0.3)
+    accepted, _ = server.accept()
+    accepted.send(b"x")
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    main()
