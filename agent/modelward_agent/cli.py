@@ -91,6 +91,7 @@ def run(settings: AgentSettings) -> int:
     from modelward_agent.supervise import SenderProcess, StateError, StateLock
     from modelward_agent.transport.target import Target, TargetError
 
+    os.umask(0o077)
     stopped: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: stopped.append(number))

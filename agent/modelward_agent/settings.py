@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modelward_proto.settings import setting
+from modelward_proto.settings import SettingsError, setting
 
 PREFIX = "MODELWARD_AGENT"
+MIN_SPOOL_BYTES = 16 << 20
+"""Room for a few full batches: less would drop events in any hiccup of the network."""
 
 
 @dataclass(frozen=True)
@@ -25,3 +27,7 @@ class AgentSettings:
     tls_key: str = setting("", "PEM private key of this agent", metavar="FILE")
     log_level: str = setting("info", "debug, info, warning or error", metavar="LEVEL")
     log_format: str = setting("auto", "json, text, or auto (text on a terminal)", metavar="FORM")
+
+    def __post_init__(self) -> None:
+        if self.spool_max_bytes < MIN_SPOOL_BYTES:
+            raise SettingsError(f"spool_max_bytes: at least {MIN_SPOOL_BYTES} are wanted, not {self.spool_max_bytes}")

@@ -42,8 +42,10 @@ class StateLock:
         path = state / "lock"
         try:
             state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            state.chmod(0o700)
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            status = state.stat()
+            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                raise StateError(f"others may write to the state folder {state}: give the agent a folder of its own")
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as e:
             raise StateError(f"cannot use the state folder {state}: {e.strerror}") from e
         try:

@@ -372,6 +372,14 @@ def test_state_folder_is_for_the_agent_alone(tmp_path: Path) -> None:
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
 
 
+def test_state_folder_that_others_may_write_to_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(0o1777)
+    with pytest.raises(StateError, match="others may write to the state folder"):
+        StateLock(tmp_path / "state")
+    assert (tmp_path / "state").stat().st_mode & 0o7777 == 0o1777
+
+
 def test_state_that_is_no_folder_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
     with pytest.raises(StateError, match="cannot use the state folder"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,10 +22,16 @@ from modelward_proto.settings import SettingsError, load
 
 
 @pytest.fixture(autouse=True)
-def _logs_as_before() -> Iterator[None]:
+def _process_as_before() -> Iterator[None]:
+    """``main`` makes this process a daemon: logs, signals and umask are given back."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, umask = root.handlers[:], root.level, os.umask(0o022)
+    os.umask(umask)
+    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
+    os.umask(umask)
+    for number, handler in signals.items():
+        signal.signal(number, handler)
     root.handlers[:] = handlers
     root.setLevel(level)
 
@@ -35,12 +42,12 @@ def settings(*flags: str, **environment: str) -> AgentSettings:
 
 def test_flag_beats_variable_beats_file(tmp_path: Path) -> None:
     config = tmp_path / "agent.toml"
-    config.write_text('collector = "a:1"\nstate = "/file"\nwatch = ["x", "y"]\nspool_max_bytes = 5\n')
+    config.write_text('collector = "a:1"\nstate = "/file"\nwatch = ["x", "y"]\nspool_max_bytes = 20000000\n')
     found = settings(
         "--config", str(config), "--collector", "c:3",
         MODELWARD_AGENT_COLLECTOR="b:2", MODELWARD_AGENT_STATE="/variable",
     )
-    assert (found.collector, found.state, found.watch, found.spool_max_bytes) == ("c:3", "/variable", ("x", "y"), 5)
+    assert (found.collector, found.state, found.watch, found.spool_max_bytes) == ("c:3", "/variable", ("x", "y"), 20_000_000)
 
 
 def test_watch_may_be_repeated() -> None:
@@ -65,6 +72,7 @@ def test_defaults_name_the_collector_on_this_host() -> None:
         (["--collector", "192.0.2.1:4460"], EXIT_USAGE, "never sent in plaintext"),
         (["--collector", "nonsense"], EXIT_USAGE, "HOST:PORT is wanted"),
         (["--spool-max-bytes", "much"], EXIT_USAGE, "int is wanted"),
+        (["--spool-max-bytes", "100"], EXIT_USAGE, "at least 16777216 are wanted"),
         (["--log-level", "loud"], EXIT_USAGE, "loud"),
     ],
 )

@@ -135,8 +135,13 @@ def random_id(path: Path) -> bytes:
         text = path.read_text(encoding="ascii", errors="replace").strip()
     except FileNotFoundError:
         value = os.urandom(_EPOCH_BYTES)
-        write_durably(path, value.hex().encode() + b"\n")
+        try:
+            write_durably(path, value.hex().encode() + b"\n")
+        except OSError as e:
+            raise SpoolError(f"cannot write {path}: {e.strerror}") from e
         return value
+    except OSError as e:
+        raise SpoolError(f"cannot read {path}: {e.strerror}") from e
     try:
         value = bytes.fromhex(text)
     except ValueError:

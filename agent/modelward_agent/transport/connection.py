@@ -24,7 +24,7 @@ GOODBYE_S = 1.0
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     # Without a pool of its own a new channel shares the old one's connection and its back-off: it would be stuck alike.
     ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", 4 << 20),
