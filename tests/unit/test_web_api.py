@@ -291,3 +291,21 @@ def test_while_the_store_is_away_the_api_says_so_and_comes_back(tmp_path: Path) 
         while http.get("/healthz").status_code != 200 and time.monotonic() < deadline:
             time.sleep(0.1)
         assert http.get("/api/v1/incidents").status_code == 200
+
+
+def test_an_open_stream_does_not_hold_up_the_end_of_the_collector(tmp_path: Path) -> None:
+    with collector(tmp_path) as running:
+        ended = threading.Event()
+
+        def read() -> None:
+            with httpx.stream("GET", running.http_url + "/api/v1/tail", timeout=30, trust_env=False) as answer:
+                opened.set()
+                for _ in answer.iter_lines():
+                    pass
+            ended.set()
+
+        opened = threading.Event()
+        threading.Thread(target=read, daemon=True).start()
+        assert opened.wait(20)
+    assert ended.wait(5), "the stream was cut off, not ended"
+    assert [line for line in running.log if line["level"] in ("error", "critical", "unparsed")] == []

@@ -14,10 +14,15 @@ import uvicorn
 from modelward_collector import child
 from modelward_collector.settings import CollectorSettings, join_address, split_address
 from modelward_collector.web.app import build
+from modelward_collector.web.live import Live
 
 
 class Server(uvicorn.Server):
-    """Tells the supervisor when it serves."""
+    """Tells the supervisor when it serves, and ends its streams when it stops."""
+
+    def __init__(self, config: uvicorn.Config, live: Live) -> None:
+        super().__init__(config)
+        self._live = live
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Bind, then report the address."""
@@ -25,6 +30,11 @@ class Server(uvicorn.Server):
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             child.ready(join_address(host, port))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams first, which would otherwise stay open until they are cut off."""
+        self._live.end()
+        await super().shutdown(sockets)
 
 
 async def receivers_answer(settings: CollectorSettings) -> Mapping[str, bool]:
@@ -44,8 +54,9 @@ def main() -> int:
     os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(settings.folder.metrics))
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     host, port = split_address(settings.http, "--http")
+    app = build(settings, lambda: receivers_answer(settings))
     config = uvicorn.Config(
-        build(settings, lambda: receivers_answer(settings)),
+        app,
         host=host,
         port=port,
         log_config=None,
@@ -60,7 +71,7 @@ def main() -> int:
         ssl_certfile=settings.http_tls_cert,
         ssl_keyfile=str(settings.http_tls_key) if settings.http_tls_key else None,
     )
-    server = Server(config)
+    server = Server(config, app.state.live)
     server.run()
     return 0 if server.started else 1
 

@@ -79,6 +79,7 @@ def build(settings: CollectorSettings, health: Health) -> Starlette:
     app.state.store = store
     app.state.rules = rules
     app.state.overview = overview
+    app.state.live = live
     app.state.health = health
     return app
 

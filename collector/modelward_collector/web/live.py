@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from modelward_collector.web import queries
 from modelward_collector.web.overview import Overview
@@ -94,6 +94,12 @@ class Live:
         self._readers: set[Reader] = set()
         self._woken = asyncio.Event()
         self._away = False
+        self._ended = False
+
+    def end(self) -> None:
+        """Finish every stream, as the process stops: readers connect again to the next one."""
+        self._ended = True
+        self._send("end", {})
 
     async def run(self) -> None:
         """Poll until cancelled."""
@@ -124,8 +130,8 @@ class Live:
 
     async def stream(self, request: Request) -> Response:
         """``GET /api/v1/tail``: server-sent events; ``?events=1`` adds events to detections."""
-        if len(self._readers) >= MAX_READERS:
-            return Response('{"error":"Too many open streams."}', 503, media_type="application/json")
+        if self._ended or len(self._readers) >= MAX_READERS:
+            return JSONResponse({"error": "There are too many open streams."}, 503)
         reader = Reader(events=request.query_params.get("events") in ("1", "true"))
         return StreamingResponse(
             self._messages(reader),
@@ -144,6 +150,8 @@ class Live:
                     yield _message(kind, data)
                 except TimeoutError:
                     yield _message("alive", {"now": queries.now()})
+                if self._ended:
+                    return
                 if reader.missed and reader.queue.empty():
                     missed, reader.missed = reader.missed, 0
                     yield _message("missed", {"count": missed})
