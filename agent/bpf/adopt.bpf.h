@@ -1,5 +1,6 @@
-/* Servers that were there before the agent. Iterators tag their tasks, once the newtask hook is attached, and rebuild what can be known of their
- * models and phase; everything rebuilt is marked so. User space runs them, repeats until nothing is new, and never writes a phase itself.
+/* Servers that were there before the agent. Iterators tag their tasks, once the newtask hook is attached, and rebuild
+ * what can be known of their models and phase; everything rebuilt is marked so. User space runs them, repeats until
+ * nothing is new, and never writes a phase itself.
  */
 
 static __always_inline struct mw_task *take_in(struct task_struct *task, struct mw_task *from)
@@ -127,7 +128,8 @@ static __noinline int found_artifact(struct task_struct *task, struct file *file
 	u64 number, instance;
 	u32 device;
 
-	if ((t && t->excluded) || (BPF_CORE_READ(file, f_flags) & O_ACCMODE) || (BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG)
+	if ((t && t->excluded) || (BPF_CORE_READ(file, f_flags) & O_ACCMODE) ||
+	    (BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG)
 		return 0;
 	name_of(&name, dentry);
 	if (!names_artifact(&name, (u64)dentry))

@@ -11,7 +11,9 @@ static __always_inline struct mw_task *leader_state(struct task_struct *task)
 	return leader ? bpf_task_storage_get(&tasks, leader, 0, 0) : NULL;
 }
 
-/* The state of a task. A thread that was there before its process became tracked takes the process' state when it first does something. */
+/* The state of a task. A thread that was there before its process became tracked takes the process' state when it
+ * first does something.
+ */
 static __always_inline struct mw_task *state_of(struct task_struct *task)
 {
 	struct mw_task *t = bpf_task_storage_get(&tasks, task, 0, 0), *l;

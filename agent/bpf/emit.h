@@ -30,7 +30,9 @@ struct {
 	__type(value, u64);
 } counters SEC(".maps");
 
-/* What makes two effects equal. Objects by identity, not by text: a file by its dentry, and by name and parent in case it is renamed. */
+/* What makes two effects equal. Objects by identity, not by text: a file by its dentry, and by name and parent in
+ * case it is renamed.
+ */
 struct mw_repeat_key {
 	u64 start_ns;
 	u64 instance;

@@ -1,8 +1,8 @@
 /* The record: the only contract between the kernel side and the agent.
  *
- * User space derives its numpy dtypes from these structs through BTF at load time; nothing repeats this layout.
- * A ring carries records of one fixed size, so that a drain is one strided numpy view.
- * Numbers in the enums are grouped by topic, and never reused. Their names stand in modelward_proto/fields.py in the same order.
+ * User space derives its numpy dtypes from these structs through BTF at load time; nothing repeats this layout. A
+ * ring carries records of one fixed size, so that a drain is one strided numpy view. Numbers in the enums are grouped
+ * by topic, and never reused. Their names stand in modelward_proto/fields.py in the same order.
  */
 #ifndef MODELWARD_EVENTS_H
 #define MODELWARD_EVENTS_H

@@ -176,12 +176,16 @@ static __always_inline u32 how_flags(unsigned long how)
 	return flags;
 }
 
-/* Each of the two programs is attached to the tracepoints of four calls: verified once, and they share what they need to know. */
+/* Each of the two programs is attached to the tracepoints of four calls: verified once, and they share what they need
+ * to know.
+ */
 #define NR_OPEN 2
 #define NR_CREAT 85
 #define NR_OPENAT2 437
 
-/* Arguments come from the saved registers: a tracepoint of a call with fewer arguments refuses a program that reads more of its own. */
+/* Arguments come from the saved registers: a tracepoint of a call with fewer arguments refuses a program that reads
+ * more of its own.
+ */
 SEC("tracepoint")
 int enter_open(struct trace_event_raw_sys_enter *ctx)
 {

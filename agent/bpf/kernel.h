@@ -1,7 +1,7 @@
 /* The few kernel types and constants that the programs use.
  *
- * Only members that are read are declared: libbpf relocates each access to the running kernel's layout (CO-RE). A name with ___ is
- * another version's form of the same type.
+ * Only members that are read are declared: libbpf relocates each access to the running kernel's layout (CO-RE). A
+ * name with ___ is another version's form of the same type.
  */
 #ifndef MODELWARD_KERNEL_H
 #define MODELWARD_KERNEL_H
@@ -75,7 +75,9 @@ enum bpf_map_type_used {
 #define IPPROTO_UDP 17
 #define EINPROGRESS 115
 
-/* A function of its own to the verifier, which then checks it once and not at each call. Takes scalars and pointers to whole structs. */
+/* A function of its own to the verifier, which then checks it once and not at each call. Takes scalars and pointers
+ * to whole structs.
+ */
 #define APART __attribute__((noinline))
 
 #define RELOCATED __attribute__((preserve_access_index))
@@ -301,8 +303,9 @@ struct bpf_iter__task_vma {
 	struct vm_area_struct *vma;
 } RELOCATED;
 
-/* Read a member of a kernel object that is known by address alone. With bpf_rdonly_cast (Linux 6.2) that is a plain load; without, a call.
- * A pointer read this way keeps its type, so that what must be a plain number to the verifier is read by BPF_CORE_READ.
+/* Read a member of a kernel object that is known by address alone. With bpf_rdonly_cast (Linux 6.2) that is a plain
+ * load; without, a call. A pointer read this way keeps its type, so that what must be a plain number to the verifier
+ * is read by BPF_CORE_READ.
  */
 #ifdef MW_CASTS
 extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym;

@@ -1,4 +1,6 @@
-/* What moves the lifecycle besides opens, answers and exits: signals, reads of artifacts, and the sweep for what has gone quiet. */
+/* What moves the lifecycle besides opens, answers and exits: signals, reads of artifacts, and the sweep for what has
+ * gone quiet.
+ */
 
 /* kernel/signal.c, get_signal(): on delivery, whatever the process does with it. */
 SEC("tp_btf/signal_deliver")

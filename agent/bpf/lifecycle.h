@@ -9,7 +9,9 @@ static __always_inline u64 new_id(void)
 	return (u64)bpf_get_prandom_u32() << 32 | (__sync_fetch_and_add(&totals.instance_count, 1) + 1);
 }
 
-/* Tell of a transition on the control ring, from the record that told of the scope's opening. `state`: enum mw_scope, and MW_F_* to add. */
+/* Tell of a transition on the control ring, from the record that told of the scope's opening. `state`: enum mw_scope,
+ * and MW_F_* to add.
+ */
 static __noinline void tell_of_scope(struct mw_scope_slot *scope, u32 from, u32 to, u32 trigger, u32 state)
 {
 	u64 number = next_number(MW_RING_CONTROL);
@@ -162,8 +164,8 @@ static __always_inline void count_instance(u64 *only, u64 *only_inode, u32 *only
 	*instances += 1;
 }
 
-/* A tracked task opened an artifact to read it, or was found at it. The scratch holds the open's record, or with kind MW_LIFECYCLE what was
- * found; its texts serve for the lifecycle record too.
+/* A tracked task opened an artifact to read it, or was found at it. The scratch holds the open's record, or with kind
+ * MW_LIFECYCLE what was found; its texts serve for the lifecycle record too.
  */
 static __noinline void artifact_opened(struct mw_scratch *s, struct task_struct *task, struct mw_task *t)
 {
@@ -236,7 +238,8 @@ static __noinline void artifact_opened(struct mw_scratch *s, struct task_struct 
 	__sync_lock_test_and_set(&scope->instance, instance);
 	t->scope_slot = search.slot;
 	t->scope_instance = instance;
-	tell_of_scope(scope, from, MW_PHASE_LOAD, scope->evidence == MW_OBSERVED ? MW_BY_ARTIFACT_OPEN : MW_BY_ADOPTED, MW_SCOPE_OPEN);
+	tell_of_scope(scope, from, MW_PHASE_LOAD,
+		      scope->evidence == MW_OBSERVED ? MW_BY_ARTIFACT_OPEN : MW_BY_ADOPTED, MW_SCOPE_OPEN);
 }
 
 struct mw_answer {

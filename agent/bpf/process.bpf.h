@@ -98,8 +98,8 @@ static __always_inline void fill_file(struct mw_header *h, struct file *file)
 	if (magic == TMPFS_MAGIC || magic == RAMFS_MAGIC) {
 		h->flags |= MW_F_TMPFS;
 		bpf_probe_read_kernel(head, sizeof(head), READ(dentry, dentry, d_name.name));
-		if (dentry == READ(dentry, dentry, d_parent) && head[0] == 'm' && head[1] == 'e' && head[2] == 'm' && head[3] == 'f' &&
-		    head[4] == 'd' && head[5] == ':')
+		if (dentry == READ(dentry, dentry, d_parent) && head[0] == 'm' && head[1] == 'e' && head[2] == 'm' &&
+		    head[3] == 'f' && head[4] == 'd' && head[5] == ':')
 			h->flags |= MW_F_MEMFD;
 	}
 }

@@ -1,7 +1,8 @@
 /* What the kernel side remembers: per task, per server group, per load scope; and the lists that user space fills.
  *
- * A task holds slot numbers, so that a change of phase is one write. A slot is reused: each reference carries the id it was made with,
- * and one whose id no longer stands in the slot is void. That is also how closing a scope closes it for every task that inherited it.
+ * A task holds slot numbers, so that a change of phase is one write. A slot is reused: each reference carries the id
+ * it was made with, and one whose id no longer stands in the slot is void. That is also how closing a scope closes it
+ * for every task that inherited it.
  */
 #ifndef MODELWARD_STATE_H
 #define MODELWARD_STATE_H

@@ -170,8 +170,8 @@ static long walk_step(u32 index, struct mw_walk *w)
 	return 0;
 }
 
-/* Resolve and append the path of (mnt, dentry), in the view of the mount namespace's root. Sets MW_F_TRUNCATED, and, when an fs_struct is
- * given, MW_F_OUTSIDE_ROOT.
+/* Resolve and append the path of (mnt, dentry), in the view of the mount namespace's root. Sets MW_F_TRUNCATED, and,
+ * when an fs_struct is given, MW_F_OUTSIDE_ROOT.
  */
 APART int append_path(struct mw_scratch *s, u32 segment, u64 fs_address, u64 mnt, u64 dentry)
 {

@@ -1,4 +1,6 @@
-/* Which processes belong to a server group: those that match the list of servers, those that read an artifact, and what they start. */
+/* Which processes belong to a server group: those that match the list of servers, those that read an artifact, and
+ * what they start.
+ */
 #ifndef MODELWARD_TRACKING_H
 #define MODELWARD_TRACKING_H
 
@@ -27,7 +29,9 @@ static long find_free_group(u32 index, struct mw_group_search *search)
 	return 1;
 }
 
-/* Make a group whose root is the task's process, and put the task in it. The leader gets an entry too: threads find theirs by it. */
+/* Make a group whose root is the task's process, and put the task in it. The leader gets an entry too: threads find
+ * theirs by it.
+ */
 static __noinline struct mw_task *new_group(struct task_struct *task, u32 phase, u32 evidence, u32 server)
 {
 	struct task_struct *leader = task->group_leader;
@@ -261,8 +265,9 @@ APART u32 is_model_bin(struct mw_name *name)
 	if (!name)
 		return 0;
 	return STARTS_WITH(name, "pytorch_model") || STARTS_WITH(name, "model.bin") || STARTS_WITH(name, "model-0") ||
-	       STARTS_WITH(name, "ggml-") || STARTS_WITH(name, "openvino_model.bin") || STARTS_WITH(name, "diffusion_pytorch_model") ||
-	       STARTS_WITH(name, "adapter_model") || STARTS_WITH(name, "consolidated.0");
+	       STARTS_WITH(name, "ggml-") || STARTS_WITH(name, "openvino_model.bin") ||
+	       STARTS_WITH(name, "diffusion_pytorch_model") || STARTS_WITH(name, "adapter_model") ||
+	       STARTS_WITH(name, "consolidated.0");
 }
 
 APART u32 names_artifact(struct mw_name *name, u64 dentry_address)
@@ -277,7 +282,8 @@ APART u32 names_artifact(struct mw_name *name, u64 dentry_address)
 		return false;
 	if (rule & MW_EXT_NOT_SITE) {
 		name_of(&parent, BPF_CORE_READ(dentry, d_parent));
-		if (STARTS_WITH(&parent, "site-packages") || STARTS_WITH(&parent, "dist-packages") || STARTS_WITH(&parent, "lib2to3"))
+		if (STARTS_WITH(&parent, "site-packages") || STARTS_WITH(&parent, "dist-packages") ||
+		    STARTS_WITH(&parent, "lib2to3"))
 			return false;
 	}
 	return true;
