@@ -21,7 +21,7 @@ T = TypeVar("T")
 DATABASE = "modelward"
 
 _SERVER = {
-    "max_server_memory_usage": 450_000_000,
+    "max_server_memory_usage": 340_000_000,
     "mark_cache_size": 16_000_000,
     "primary_index_cache_size": 16_000_000,
     "uncompressed_cache_size": 0,
@@ -36,9 +36,9 @@ _SERVER = {
 """Bounds of the whole engine. Without them one ORDER BY took 3.4 GB, and the caches may grow to 10 GB."""
 
 READ_LIMITS: Mapping[str, int | str] = {
-    "max_memory_usage": 120_000_000,
-    "max_bytes_before_external_group_by": 60_000_000,
-    "max_bytes_before_external_sort": 60_000_000,
+    "max_memory_usage": 100_000_000,
+    "max_bytes_before_external_group_by": 50_000_000,
+    "max_bytes_before_external_sort": 50_000_000,
     "max_threads": 1,
     "max_execution_time": 20,
     "timeout_overflow_mode": "throw",
@@ -55,7 +55,7 @@ _INSERT: Mapping[str, int] = {
     "max_insert_block_size": 4_000_000,
     "min_insert_block_size_rows": 4_000_000,
     "min_insert_block_size_bytes": 2_000_000_000,
-    "max_memory_usage": 400_000_000,
+    "max_memory_usage": 300_000_000,
 }
 """Settings of an insert: on return its rows are in one part, which is there or not after a crash, never in half."""
 

@@ -34,7 +34,7 @@ def _dictionary() -> str:
     return f"""CREATE OR REPLACE DICTIONARY {DICTIONARY} (host_name String, model_instance UInt64, {attributes})
 PRIMARY KEY host_name, model_instance
 SOURCE(CLICKHOUSE(QUERY 'SELECT host_name, model_instance, {named} FROM modelward.bindings FINAL'))
-LAYOUT(COMPLEX_KEY_HASHED()) LIFETIME(0)"""
+LAYOUT(COMPLEX_KEY_HASHED_ARRAY()) LIFETIME(0)"""
 
 
 def _events() -> str:
