@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -52,13 +52,16 @@ def main() -> int:
     for number in _ENDING:
         signal.signal(number, _interrupt)
     try:
-        return _run(screen, options.framework, options.keep)
+        status = _run(screen, options.framework, options.keep)
     except KeyboardInterrupt:
-        screen.say("stopped", "All programs of the demo are ended, its folder is gone.")
-        return 130
+        status = 130
     except (DemoError, httpx.HTTPError) as e:
         screen.failed(f"The demo could not go on: {e}")
         return 1
+    if options.keep or status == 130:
+        screen.end()
+        screen.say("stopped", "All programs of the demo have ended, and its folder is gone.")
+    return status
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -100,7 +103,8 @@ def _tell(screen: Screen, folder: Path, opened: ExitStack, framework: str, keep:
     _sum_up(screen, stack, verdicts, report, started)
     _look_further(screen, stack.console.url, keep)
     if keep:
-        threading.Event().wait()
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
     return 0 if verdicts.good else 1
 
 

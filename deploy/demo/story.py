@@ -31,6 +31,7 @@ class Story:
 
     def stop_serving(self) -> None:
         """Stop the healthy servers, which go on serving through all chapters."""
+        self._verdicts.settle_by(None)
         for server in self._serving:
             server.stop()
 
@@ -49,6 +50,7 @@ class Story:
             self._serving += servers
             for server in servers:
                 server.wait()
+        self._verdicts.settle_by(servers[1].client.feedback)
         with screen.step("happens", f"{CALLS} completions and {CALLS} predictions are asked for and answered"):
             servers[0].client.complete(CALLS)
             servers[1].client.classify(CALLS)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from deploy.demo.console import Detection
 from deploy.demo.expect import Expected, compare
@@ -12,6 +13,9 @@ from deploy.demo.screen import Screen
 from deploy.demo.watch import Watch
 
 _SETTLING = "waiting until everything so far is stored and judged"
+
+_SHOWN = 8
+"""Unexpected detections told one by one."""
 
 _GOAL_S = 1.0
 """Kernel event to alert, from the project's targets."""
@@ -32,6 +36,10 @@ class Verdicts:
         self._chapters: list[_Chapter] = []
         self._told: set[str] = set()
         self.good = True
+
+    def settle_by(self, mark: Callable[[int], Path] | None) -> None:
+        """What to do and wait for when all events so far are to be stored; None: read a file with a model's name."""
+        self._watch.mark = mark or self._watch.read_a_model_file
 
     def nothing(self, about: str, roots: Sequence[int]) -> None:
         """Nothing may be detected of the workloads that began with these processes."""
@@ -72,10 +80,12 @@ class Verdicts:
         return [detection for pid in chapter.roots for detection in self._watch.of(pid)]
 
     def _tell_others(self, others: Sequence[Detection]) -> None:
-        for detection in others:
-            self._told.add(detection.id)
+        self._told.update(detection.id for detection in others)
+        for detection in others[:_SHOWN]:
             where = f"{detection.chain}, process {detection.pid} of workload {detection.root_pid}"
             self._screen.verdict("unexpected", False, f"{detection.title}: {detection.sentence} [{where}]")
+        if len(others) > _SHOWN:
+            self._screen.verdict("unexpected", False, f"and {len(others) - _SHOWN} more")
 
     def _record(self, chapter: _Chapter, met: int, other: Sequence[Detection]) -> None:
         self._tell_others(other)

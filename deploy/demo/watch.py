@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import httpx
@@ -27,7 +27,9 @@ class Watch:
         self._lock = threading.Lock()
         self._found: list[Detection] = []
         self._seen_ns: dict[str, int] = {}
-        self._markers = 0
+        self._marks = 0
+        self.mark: Callable[[int], Path] = self.read_a_model_file
+        """Makes a tracked process open a file of a new name, and says which: what :meth:`settle` waits for."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
@@ -73,22 +75,27 @@ class Watch:
     def settle(self, timeout_s: float = 30.0) -> None:
         """Return when all events of this host up to now are stored and judged.
 
-        Twice, a small program reads a model file of a new name and its event is waited for. Once would not
-        do: the rings of the kernel are drained one after another.
+        Twice, something is done that a tracked process is known for, and its event waited for. Once would not do: the rings of
+        the kernel are drained one after another.
 
         Raises:
             DemoError: the event did not arrive.
         """
         for _ in range(2):
-            self._markers += 1
-            marker = self._folder / f"last-{self._markers}.gguf"
-            marker.write_bytes(b"GGUF")
-            subprocess.run(["head", "-c", "1", str(marker)], check=True, stdout=subprocess.DEVNULL)
+            self._marks += 1
+            path = self.mark(self._marks)
             deadline = time.monotonic() + timeout_s
-            sql = f"SELECT count() AS n FROM events WHERE event_name = 'file_open' AND file_path = '{marker}'"
+            sql = f"SELECT count() AS n FROM events WHERE event_name = 'file_open' AND file_path = '{path}'"
             while int(self._console.query(sql)[0]["n"]) == 0:
                 if time.monotonic() > deadline:
-                    raise DemoError(f"an open of {marker} was not stored within {timeout_s:.0f} s")
+                    raise DemoError(f"an open of {path} was not stored within {timeout_s:.0f} s")
                 time.sleep(0.05)
-            marker.unlink()
         self._take(self._console.detections())
+
+    def read_a_model_file(self, number: int) -> Path:
+        """A small program reads a file with a model's name, which makes it tracked."""
+        path = self._folder / f"last-{number}.gguf"
+        path.write_bytes(b"GGUF")
+        subprocess.run(["head", "-c", "1", str(path)], check=True, stdout=subprocess.DEVNULL)
+        path.unlink()
+        return path
