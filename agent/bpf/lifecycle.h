@@ -178,6 +178,11 @@ static __noinline void artifact_opened(struct mw_scratch *s, struct task_struct 
 
 	if (!g)
 		return;
+	if (scope && now - scope->last_io_ns > MW_RELOAD_NS) {
+		settle(scope);
+		close_scope(scope, MW_PHASE_LOAD, MW_BY_REOPENED);
+		scope = NULL;
+	}
 	if (scope) {
 		scope->last_io_ns = now;
 		note_artifact(scope, inode, device);
@@ -202,6 +207,7 @@ static __noinline void artifact_opened(struct mw_scratch *s, struct task_struct 
 	scope->group = g->id;
 	scope->group_slot = t->group_slot;
 	scope->tgid = task->tgid;
+	scope->tid = task->pid;
 	scope->last_io_ns = now;
 	scope->files = 0;
 	scope->evidence = s->h.kind == MW_FILE_OPEN ? MW_OBSERVED : MW_RECONSTRUCTED;
@@ -320,6 +326,18 @@ static long sweep_scope(u32 index, struct mw_sweep *sweep)
 	else
 		sweep->open++;
 	return 0;
+}
+
+/* The thread that loads ends: so does its load, well. */
+static __noinline void end_scope_of_thread(struct task_struct *task, struct mw_task *t)
+{
+	struct mw_scope_slot *scope = scope_at(t->scope_slot, t->scope_instance);
+	struct mw_group *g = group_at(t->group_slot, t->group);
+
+	if (!scope || !g || scope->tid != task->pid || scope->tgid != task->tgid)
+		return;
+	settle(scope);
+	close_scope(scope, g->phase, MW_BY_EXIT);
 }
 
 struct mw_ending {

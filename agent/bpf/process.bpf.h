@@ -227,6 +227,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	/* Two last threads on two CPUs may both find that none is alive: the first one tells. */
 	l = leader_state(task);
 	if ((signal && signal->live.counter > 0) || (l && __sync_lock_test_and_set(&l->ended, 1))) {
+		end_scope_of_thread(task, t);
 		leave_group(t);
 		return 0;
 	}

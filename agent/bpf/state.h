@@ -14,6 +14,7 @@
 #define MW_SCOPES	1024
 #define MW_GROUP_SCOPES	128	/* quota of one group: beyond it, a load is judged as load without an instance of its own */
 #define MW_SCOPE_FILES	8
+#define MW_RELOAD_NS	60000000000ULL	/* an artifact opened in a tail this long quiet is another load */
 #define MW_ASKED	208
 #define MW_NAME		64	/* of a program, module or file in the lists; padded with zeros */
 #define MW_EXTENSION	16
@@ -97,7 +98,7 @@ struct mw_scope_slot {
 	u32 tgid;
 	u32 files;
 	u32 evidence;
-	u32 pad;
+	u32 tid;		/* that opened it */
 	u64 inode[MW_SCOPE_FILES];
 	u32 device[MW_SCOPE_FILES];
 	struct mw_small record;	/* the record that told of its opening: later ones of this scope are made from it */

@@ -286,3 +286,35 @@ def test_a_server_that_is_killed_has_stopped(host: Host, artifact: Path) -> None
     events = host.events(process.pid)
     assert _transitions(events)[-1] == (Phase.WARMUP, Phase.STOP, Trigger.EXIT)
     assert of(events, "exit")[-1].exit_signal == signal.SIGTERM
+
+
+def test_a_load_ends_with_the_thread_that_did_it(host: Host, artifact: Path) -> None:
+    events = _run(host, "thread(load); run('after'); thread(load); quiet(); answer(); run('served')", artifact)
+    first, second = of(events, "lifecycle", trigger=Trigger.ARTIFACT_OPEN)
+    assert first.instance != second.instance
+    ended = [e for e in of(events, "lifecycle", trigger=Trigger.EXIT) if e.path == bytes(artifact)]
+    assert [e.to_phase for e in ended] == [Phase.WARMUP, Phase.WARMUP]
+    assert not any(e.flags & Flag.LOAD_FAILED for e in ended)
+    after, served = _marked(events, "after"), _marked(events, "served")
+    assert (after.phase, after.scope) == (Phase.WARMUP, Scope.NONE)
+    assert served.phase == Phase.SERVE
+
+
+def test_loads_beyond_the_quota_of_a_group_are_judged_as_load_and_counted(host: Host, artifact: Path) -> None:
+    body = """
+go, loaded = threading.Event(), threading.Barrier(201)
+def loader():
+    load()
+    loaded.wait()
+    go.wait()
+threads = [threading.Thread(target=loader) for _ in range(200)]
+[t.start() for t in threads]
+loaded.wait()
+threading.Thread(target=lambda: (run("beyond"), go.set())).start()
+[t.join() for t in threads]
+"""
+    missed = host.sensor.counters().get(("missed", "lifecycle"), 0)
+    events = _run(host, body, artifact)
+    assert len(of(events, "lifecycle", trigger=Trigger.ARTIFACT_OPEN)) == 128
+    assert host.sensor.counters()["missed", "lifecycle"] - missed >= 72
+    assert _marked(events, "beyond").phase == Phase.LOAD

@@ -203,3 +203,13 @@ def test_the_agents_own_tree_is_never_tracked(artifact: Path) -> None:
         assert host.events(_exec(host, sys.executable, "python3", "-S", str(uvicorn))) == []
     finally:
         sensor.close()
+
+
+def test_groups_that_ended_leave_their_room_to_new_ones(host: Host, artifact: Path) -> None:
+    readers = 1300  # more than there are slots for groups or scopes
+    script = f'for i in $(seq {readers}); do /bin/cat "$0" > /dev/null; done'
+    process = host.start("import os, sys; os.execv('/bin/sh', sys.argv[1:])", "sh", "-c", script, str(artifact))
+    host.finish(process)
+    ours = [part[part["parent_tgid"] == process.pid] for part in host.all_records()]
+    groups = {int(g) for part in ours for g in part["group"][part["kind"] == 48]}
+    assert len(groups) == readers
