@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from modelward_proto.kinds import EVENT_NAMES, Kind
 
 from modelward_agent.pending import Part, Pending
 from modelward_agent.proving import Proof
@@ -37,6 +38,8 @@ STATUS_S = 1.0
 LATE_AFTER_S = 2.0
 """A stream that was away for less did not make anybody wait: those batches are live."""
 LOSS_HOPS = ("missed", "ring_dropped")
+MADE_HERE = frozenset(EVENT_NAMES[kind] for kind in (Kind.MODEL_IDENTITY, Kind.HOST_LOSS))
+"""Kinds that no kernel hook saw."""
 
 
 class Source(Protocol):
@@ -209,12 +212,15 @@ class Drainer:
     def _tell_of_last_run(self) -> None:
         """Events that the kernel had counted and nobody had spooled went with the rings of an agent that was killed."""
         ledger = self._writer.ledger
-        for kind in ledger.kinds("seen"):
+        for kind in ledger.kinds("seen") | (ledger.kinds("drained") - MADE_HERE):
             lost = ledger.count("seen", kind) - ledger.count("ring_dropped", kind) - ledger.count("drained", kind)
             if lost > 0:
                 log.warning("events were lost when the agent ended", extra={"kind": kind, "count": lost})
                 ledger.add("ring_dropped", {kind: lost})
                 self._pending.add_loss("ring_dropped", kind, lost)
+            elif lost < 0:
+                # The saved total is up to a second older than the last batch: what was drained was seen.
+                ledger.add("seen", {kind: -lost})
 
     def status(self) -> dict[str, Any]:
         """For the heartbeat: the ledger of the hops on this host, doors, spool and problems."""

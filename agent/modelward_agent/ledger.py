@@ -40,9 +40,9 @@ class Ledger:
         """Events of one kind, or of all, that reached a hop."""
         return sum(n for (h, k), n in self._counts.items() if h == hop and kind in (None, k))
 
-    def kinds(self, hop: str) -> list[str]:
+    def kinds(self, hop: str) -> set[str]:
         """Kinds of which the hop counted any."""
-        return [kind for (h, kind), count in self._counts.items() if h == hop and count]
+        return {kind for (h, kind), count in self._counts.items() if h == hop and count}
 
     def rows(self) -> list[Row]:
         """All cells that are not zero, in the order of the data path."""

@@ -32,7 +32,8 @@ class Part:
     positions: dict[int, int]
 
 
-def _packed_back(records: Records, dtype: np.dtype[Any]) -> Records:
+def _laid_out(records: Records, dtype: np.dtype[Any]) -> Records:
+    """Records in the kernel's layout. Arrays that numpy joined have lost it: members that overlap stand one behind another."""
     if records.dtype == dtype:
         return records
     fixed = np.zeros(len(records), dtype)
@@ -61,7 +62,7 @@ class Pending:
         """Take records over. ``positions``: consumer positions of the rings behind these records."""
         for records, into in ((small, self._small), (large, self._large)):
             if len(records):
-                records = _packed_back(records, self._layout.small if into is self._small else self._layout.large)
+                records = _laid_out(records, self._layout.small if into is self._small else self._layout.large)
                 into.append(records)
                 self.records += len(records)
                 self.bytes += records.nbytes

@@ -10,6 +10,7 @@ import json
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -17,19 +18,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modelward_agent.sensor.doors import DoorReport
 
+TRIES = 3
+AGAIN_AFTER_S = 30.0
+
 log = logging.getLogger(__name__)
 
 
 class Proof:
-    """Runs the check once, at low priority, and remembers which effects it proved."""
+    """Runs the check at low priority and remembers which effects it proved. What a busy host kept from being proven is
+    tried again before it is called a problem.
+    """
 
     def __init__(self, command: Sequence[str] = (sys.executable, "-P", "-m", "modelward_agent.cli", "check", "--json")) -> None:
         self._command = ["nice", "-n", "19", *command]
         self._process: subprocess.Popen[bytes] | None = None
         self._proven: set[str] = set()
+        self._tries_left = TRIES
+        self._again_at = 0.0
         self.problem = ""
 
     def start(self) -> None:
+        self._tries_left -= 1
         try:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -39,21 +48,31 @@ class Proof:
 
     def poll(self) -> None:
         """Take the result once it is there; never waits. What it prints fits into a pipe's buffer."""
-        if self._process is None or self._process.poll() is None:
+        if self._process is None:
+            if self._again_at and time.monotonic() >= self._again_at:
+                self._again_at = 0.0
+                self.start()
+            return
+        if self._process.poll() is None:
             return
         output, _ = self._process.communicate()
         self._process = None
+        failure = self._judge(output)
+        if failure and self._tries_left > 0:
+            self._again_at = time.monotonic() + AGAIN_AFTER_S
+        elif failure:
+            self.problem = failure
+            log.warning(failure)
+
+    def _judge(self, output: bytes) -> str:
+        """Take over what was proven. Empty when that is everything, else what is wrong."""
         try:
             doors = json.loads(output)["doors"]
         except (ValueError, KeyError):
-            self.problem = "hooks could not be proven: the check gave no result"
-            log.warning(self.problem)
-            return
-        self._proven = {door["effect"] for door in doors if door["proven"]}
+            return "hooks could not be proven: the check gave no result"
+        self._proven |= {door["effect"] for door in doors if door["proven"]}
         unproven = sorted({door["effect"] for door in doors} - self._proven)
-        if unproven:
-            self.problem = f"no probe came through for: {', '.join(unproven)}"
-            log.warning(self.problem)
+        return f"no probe came through for: {', '.join(unproven)}" if unproven else ""
 
     def applied(self, doors: Sequence[DoorReport]) -> list[dict[str, Any]]:
         """The doors as the heartbeat tells them."""

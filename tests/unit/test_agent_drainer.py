@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from modelward_agent import drainer as drainer_module
-from modelward_agent import supervise
+from modelward_agent import proving, supervise
 from modelward_agent.drainer import Drainer
 from modelward_agent.proving import Proof
 from modelward_agent.sensor.doors import DoorReport
@@ -328,6 +328,14 @@ def test_events_that_went_with_the_rings_of_a_killed_agent_are_told_once(agent: 
     assert writer.ledger.count("ring_dropped", "file_open") == 7
 
 
+def test_what_was_drained_after_the_last_saved_count_was_seen(agent: Callable[..., Any]) -> None:
+    drainer, sensor, writer = agent([Drained(records(5), NOTHING, {}, {})])
+    turn(drainer, lambda: writer.last_number == 1)
+    writer.poll(force=True)
+    drainer, _sensor, writer = agent()
+    assert writer.ledger.count("seen", "file_open") == 5
+
+
 def checked(proven: dict[str, bool]) -> Proof:
     doors = [{"effect": effect, "proven": yes} for effect, yes in proven.items()]
     return Proof((sys.executable, "-c", f"print({json.dumps(json.dumps({'doors': doors}))})"))
@@ -336,7 +344,7 @@ def checked(proven: dict[str, bool]) -> Proof:
 def result(proof: Proof) -> Proof:
     proof.start()
     end = time.monotonic() + 15
-    while proof._process is not None:
+    while proof._process is not None or proof._again_at:
         assert time.monotonic() < end
         proof.poll()
         time.sleep(0.01)
@@ -351,11 +359,26 @@ def test_doors_are_told_as_proven_once_the_check_proved_them() -> None:
     assert proof.problem == ""
 
 
-def test_hook_that_the_check_did_not_prove_is_a_problem() -> None:
+def test_hook_that_the_check_did_not_prove_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proving, "TRIES", 1)
     assert result(checked({"exec": True, "connect": False})).problem == "no probe came through for: connect"
 
 
-def test_check_that_says_nothing_is_a_problem() -> None:
+def test_hook_that_was_not_proven_is_tried_again_before_it_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proving, "AGAIN_AFTER_S", 0.01)
+    script = tmp_path / "check.py"
+    script.write_text(
+        "import json, pathlib, sys\nmark = pathlib.Path(sys.argv[1])\n"
+        "print(json.dumps({'doors': [{'effect': 'exec', 'proven': mark.exists()}]}))\nmark.touch()\n"
+    )
+    proof = result(Proof((sys.executable, str(script), str(tmp_path / "mark"))))
+    assert (proof.problem, proof.applied([DoorReport("exec", "", "", False, "")])[0]["proven"]) == ("", True)
+
+
+def test_check_that_says_nothing_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proving, "TRIES", 1)
     assert "gave no result" in result(Proof(("false",))).problem
 
 
