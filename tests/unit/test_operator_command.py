@@ -18,6 +18,7 @@ from modelward_collector.operator.show import safe
 from modelward_proto.fields import STORED
 
 from tests.batches import Agent, envelope, from_rows
+from tests.certificates import Authority
 from tests.running import Collector, collector
 from tests.stories import HOSTILE, poisoned_load, serving, stolen_credentials
 
@@ -210,6 +211,32 @@ def test_a_token_opens_a_collector_that_wants_one(tmp_path: Path) -> None:
         assert refused.returncode == 1
         assert "--token-file" in refused.stderr
         assert modelward("hosts", url=running.http_url, MODELWARD_TOKEN_FILE=str(tmp_path / "token")).returncode == 0
+
+
+def test_off_loopback_a_certificate_and_a_token_are_needed(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    server = authority.sign("collector", "DNS:localhost")
+    token = tmp_path / "token"
+    token.write_text("correct horse\n")
+    with collector(
+        tmp_path, http="0.0.0.0:0", http_tls_cert=server.certificate, http_tls_key=server.key, http_token_file=token
+    ) as running:
+        url = f"https://localhost:{running.http_url.rpartition(':')[2]}"
+        untrusted = modelward("--token-file", str(token), "hosts", url=url)
+        assert untrusted.returncode == 3
+        assert "--ca" in untrusted.stderr
+        assert modelward("--ca", str(authority.certificate), "hosts", url=url).returncode == 1
+        done = modelward("--ca", str(authority.certificate), "--token-file", str(token), "hosts", url=url)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_command_needs_neither_the_engine_nor_the_web_server() -> None:
+    code = (
+        "import sys, modelward_collector.operator.cli;"
+        "print([m for m in ('chdb', 'polars', 'starlette', 'uvicorn', 'grpc', 'sigma') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[]\n"
 
 
 def test_fields_are_printed_without_a_collector() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from modelward_collector.web.queries import LISTINGS, BadFilter, instant, listing
+from modelward_collector.web.filters import BadFilter, instant
+from modelward_collector.web.queries import LISTINGS, listing
 
 NOON = 1_764_072_000.0
 

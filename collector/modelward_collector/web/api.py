@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -13,7 +12,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from modelward_collector.web.queries import TIMELINE, BadFilter, instant, listing
+from modelward_collector.web import queries
+from modelward_collector.web.filters import BadFilter
+from modelward_collector.web.queries import listing
 from modelward_collector.web.store import Rows, Store, StoreError
 
 Health = Callable[[], Awaitable[Mapping[str, bool]]]
@@ -148,20 +149,28 @@ async def overview(request: Request) -> Response:
 
 
 async def timeline(request: Request) -> Response:
-    """``GET /api/v1/timeline?since=&bins=``: detections by severity in equal spans of time."""
-    since, bins = request.query_params.get("since", "24h"), request.query_params.get("bins", "48")
+    """``GET /api/v1/timeline?since=&bins=``, and the filters of detections: their number in equal spans of time."""
+    store: Store = request.app.state.store
     try:
-        if not (bins.isascii() and bins.isdigit() and 1 <= int(bins) <= 500):
-            raise BadFilter("bins: a number from 1 to 500 is wanted")
-        start = instant(since)
-        step = max(1, (time.time_ns() - start) // int(bins))
-        store: Store = request.app.state.store
-        rows = await store.select(TIMELINE, {"since": str(start), "step": str(step)})
+        sql, parameters, start, step, bins = queries.timeline(dict(request.query_params))
+        rows = await store.select(sql, parameters)
     except BadFilter as e:
         return bad(e)
     except StoreError as e:
         return failed(e)
-    return as_json(rows, start_ms=start // 10**6, step_ms=step / 1e6, bins=int(bins))
+    return as_json(rows, start_ms=start // 10**6, step_ms=step / 1e6, bins=bins)
+
+
+async def severities(request: Request) -> Response:
+    """``GET /api/v1/severities``, and the filters of incidents: their number by severity."""
+    store: Store = request.app.state.store
+    try:
+        rows = await store.select(*queries.severities(dict(request.query_params)))
+    except BadFilter as e:
+        return bad(e)
+    except StoreError as e:
+        return failed(e)
+    return as_json(rows)
 
 
 async def health(request: Request) -> Response:

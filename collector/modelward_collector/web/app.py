@@ -62,6 +62,7 @@ def build(settings: CollectorSettings, health: Health) -> Starlette:
             *(Route(f"/api/v1/{name}", api.list_of(name)) for name in LISTINGS),
             Route("/api/v1/overview", api.overview),
             Route("/api/v1/timeline", api.timeline),
+            Route("/api/v1/severities", api.severities),
             Route("/api/v1/fields", api.fields),
             Route("/api/v1/rules", api.rules),
             Route("/api/v1/query", api.query, methods=["POST"]),

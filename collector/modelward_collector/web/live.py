@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from modelward_collector.web import queries
+from modelward_collector.web.filters import instant, now
 from modelward_collector.web.overview import Overview
 from modelward_collector.web.store import Store, StoreError
 
@@ -73,7 +74,7 @@ class New:
                 self._seen[name] = None
                 fresh.append(row)
         if found:
-            last = queries.instant(found[-1][self._time])
+            last = instant(found[-1][self._time])
             # In a flood the overlap alone fills a page: then go on behind it, or the same page would come for ever.
             behind = last if len(found) >= queries.PAGE else min(last, time.time_ns()) - OVERLAP_NS
             self._after = max(self._after, behind)
@@ -143,13 +144,13 @@ class Live:
         self._readers.add(reader)
         self._woken.set()
         try:
-            yield "retry: 1000\n" + _message("hello", {"now": queries.now()})
+            yield "retry: 1000\n" + _message("hello", {"now": now()})
             while True:
                 try:
                     kind, data = await asyncio.wait_for(reader.queue.get(), KEEP_ALIVE_S)
                     yield _message(kind, data)
                 except TimeoutError:
-                    yield _message("alive", {"now": queries.now()})
+                    yield _message("alive", {"now": now()})
                 if self._ended:
                     return
                 if reader.missed and reader.queue.empty():

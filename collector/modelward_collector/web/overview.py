@@ -1,17 +1,14 @@
-"""What the page shows beside the list: totals, hosts of note, recent models, counts and rule problems."""
+"""What the page shows beside the list: totals, hosts of note, recent models and rule problems."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-from modelward_collector.web.queries import instant, listing, now
+from modelward_collector.web.filters import now
+from modelward_collector.web.queries import listing
 from modelward_collector.web.rules_status import RulesStatus
 from modelward_collector.web.store import Store
-
-_SEVERITIES = """
-SELECT severity, count() AS n FROM incidents
-WHERE last >= fromUnixTimestamp64Nano({since:Int64}, 'UTC') GROUP BY severity"""
 
 _TOTALS = """
 SELECT count() AS hosts, countIf(h.connected) AS connected, countIf(h.silent) AS silent,
@@ -35,19 +32,18 @@ class Overview:
         self._agents = agents
 
     async def now(self) -> dict[str, Any]:
-        """The overview as a JSON object; counts by severity are of groups of the last 24 hours.
+        """The overview as a JSON object.
 
         Raises:
             StoreError: the store is away.
         """
         models_sql, parameters, limit = listing("models", {"limit": "30"})
         select = self._store.select
-        totals, hosts, model_total, models, counts = await asyncio.gather(
+        totals, hosts, model_total, models = await asyncio.gather(
             select(_TOTALS),
             select(_HOSTS),
             select(_MODELS),
             select(models_sql, parameters, max_rows=limit),
-            select(_SEVERITIES, {"since": str(instant("24h"))}),
         )
         rules, problems = self._rules.now()
         return {
@@ -56,6 +52,5 @@ class Overview:
             "totals": {**totals.rows[0], **model_total.rows[0], "rules": len(rules)},
             "hosts": hosts.rows,
             "models": models.rows,
-            "severities": {row["severity"]: int(row["n"]) for row in counts.rows},
             "problems": problems,
         }

@@ -1,150 +1,35 @@
-"""The SQL behind the API: what each list shows, and how its filters become conditions with parameters.
+"""The SQL behind the API: what each list shows, and the filters it has.
 
 A value that came over HTTP is only ever a parameter of the engine (``{name:Type}``), never part of the SQL.
 """
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from modelward_proto.fields import EVENT_NAMES, PHASES
 
-SEVERITIES = ("informational", "low", "medium", "high", "critical")
+from modelward_collector.web.filters import (
+    SEVERITIES,
+    BadFilter,
+    Filter,
+    Query,
+    at_least,
+    by_ids,
+    by_time,
+    equal,
+    instant,
+    of_model,
+    of_process,
+    one_of,
+    rows_by_name,
+    text,
+    whole,
+)
+
 MAX_LIMIT = 1000
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_SPAN = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
-_ENTITY = re.compile(r"[0-9a-f]{8}-\d{1,10}-\d{1,20}", re.ASCII)
-_NAME = re.compile(r"[0-9a-zA-Z_-]{1,80}/[0-9a-zA-Z_-]{1,80}/\d{1,20}/\d{1,10}", re.ASCII)
-
-
-class BadFilter(ValueError):
-    """A filter is unknown or has a value that cannot be right; the message is for the person who gave it."""
-
-
-@dataclass(slots=True)
-class Query:
-    """A SELECT being put together."""
-
-    conditions: list[str] = field(default_factory=list)
-    parameters: dict[str, str] = field(default_factory=dict)
-
-    def where(self, condition: str, **parameters: str | int) -> None:
-        """Add a condition and the values of its ``{name:Type}``."""
-        self.conditions.append(condition)
-        self.parameters.update({name: str(value) for name, value in parameters.items()})
-
-    def sql(self, select: str, order: str, limit: int) -> str:
-        """The whole statement."""
-        condition = " AND ".join(f"({c})" for c in self.conditions) or "1"
-        return f"{select} WHERE {condition} ORDER BY {order} LIMIT {limit}"
-
-
-Filter = Callable[[Query, str], None]
-
-
-def instant(text: str, now: float | None = None) -> int:
-    """Nanoseconds since 1970 of ``90s``, ``15m``, ``24h``, ``7d`` (ago) or an RFC 3339 time (UTC when it
-    has no zone).
-
-    Raises:
-        BadFilter: it is neither.
-    """
-    if found := _SPAN.fullmatch(text):
-        return int(((time.time() if now is None else now) - int(found[1]) * _UNITS[found[2]]) * 1e9)
-    try:
-        when = datetime.fromisoformat(text)
-        when = when if when.tzinfo else when.replace(tzinfo=UTC)
-        return int(when.timestamp() * 1e9)
-    except (ValueError, OverflowError) as e:
-        raise BadFilter(f"a time is wanted, such as 15m, 24h, 7d or 2026-11-25T07:00:00Z, not '{text[:40]}'") from e
-
-
-def now() -> str:
-    """The time of this machine, RFC 3339 UTC."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _time(column: str, name: str, comparison: str) -> Filter:
-    def add(query: Query, value: str) -> None:
-        query.where(
-            f"{column} {comparison} fromUnixTimestamp64Nano({{{name}:Int64}}, 'UTC')",
-            **{name: instant(value)},
-        )
-
-    return add
-
-
-def _equal(column: str, name: str) -> Filter:
-    def add(query: Query, value: str) -> None:
-        query.where(f"{column} = {{{name}:String}}", **{name: value})
-
-    return add
-
-
-def _one_of(column: str, name: str, values: tuple[str, ...]) -> Filter:
-    def add(query: Query, value: str) -> None:
-        wanted = value.split(",")
-        for item in wanted:
-            if item not in values:
-                raise BadFilter(f"{name}: '{item[:40]}' is not one of {', '.join(values)}")
-        query.where(f"{column} IN ({', '.join(repr(item) for item in wanted)})")
-
-    return add
-
-
-def _at_least(query: Query, value: str) -> None:
-    if value not in SEVERITIES:
-        raise BadFilter(f"min_severity: '{value[:40]}' is not one of {', '.join(SEVERITIES)}")
-    _one_of("severity", "severity", SEVERITIES)(query, ",".join(SEVERITIES[SEVERITIES.index(value) :]))
-
-
-def _text(*columns: str) -> Filter:
-    def add(query: Query, value: str) -> None:
-        found = " OR ".join(f"positionCaseInsensitive({c}, {{q:String}}) > 0" for c in columns)
-        query.where(found, q=value)
-
-    return add
-
-
-def _model(*columns: str) -> Filter:
-    def add(query: Query, value: str) -> None:
-        query.where(" OR ".join(f"{c} = {{model:String}}" for c in columns), model=value)
-
-    return add
-
-
-def _process(query: Query, value: str) -> None:
-    if value.isascii() and value.isdigit():
-        query.where("process_pid = {pid:UInt32}", pid=value)
-    elif _ENTITY.fullmatch(value):
-        query.where("process_entity_id = {process:String}", process=value)
-    else:
-        query.where(
-            "positionCaseInsensitive(process_executable_path, {process:String}) > 0"
-            " OR positionCaseInsensitive(process_command_line, {process:String}) > 0",
-            process=value,
-        )
-
-
-def _rows_by_name(query: Query, value: str) -> None:
-    names = value.split(",")
-    if len(names) > 200 or not all(_NAME.fullmatch(name) for name in names):
-        raise BadFilter("names: at most 200 of agent/epoch/batch/row, with commas between them")
-    # Batch and row are cut out of the text again, so that what the engine compares are numbers.
-    query.where(
-        "(agent_id, epoch, batch, row) IN (SELECT p[1], p[2], toUInt64(p[3]), toUInt32(p[4]) FROM "
-        "(SELECT splitByChar('/', arrayJoin(splitByChar(',', {names:String}))) AS p))",
-        names=value,
-    )
-
-
-def _ids(query: Query, value: str) -> None:
-    query.where("detection_id IN (SELECT arrayJoin(splitByChar(',', {ids:String})))", ids=value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,19 +50,19 @@ LISTINGS: dict[str, Listing] = {
         "SELECT * FROM detections",
         "time DESC, detection_id",
         {
-            "since": _time("time", "since", ">="),
-            "until": _time("time", "until", "<"),
-            "host": _equal("host_name", "host"),
-            "severity": _one_of("severity", "severity", SEVERITIES),
-            "min_severity": _at_least,
-            "rule": _equal("rule_name", "rule"),
-            "workload": _equal("workload_id", "workload"),
-            "model": _model("model_id", "lifecycle_origin_model", "model_digest"),
-            "ids": _ids,
-            "phase": _one_of("lifecycle_phase", "phase", PHASES),
-            "process": _process,
-            "event": _one_of("event_name", "event", tuple(EVENT_NAMES.values())),
-            "q": _text(
+            "since": by_time("time", "since", ">="),
+            "until": by_time("time", "until", "<"),
+            "host": equal("host_name", "host"),
+            "severity": one_of("severity", "severity", SEVERITIES),
+            "min_severity": at_least,
+            "rule": equal("rule_name", "rule"),
+            "workload": equal("workload_id", "workload"),
+            "model": of_model("model_id", "lifecycle_origin_model", "model_digest"),
+            "ids": by_ids,
+            "phase": one_of("lifecycle_phase", "phase", PHASES),
+            "process": of_process,
+            "event": one_of("event_name", "event", tuple(EVENT_NAMES.values())),
+            "q": text(
                 "sentence",
                 "rule_title",
                 "process_chain",
@@ -192,16 +77,16 @@ LISTINGS: dict[str, Listing] = {
         "SELECT * FROM incidents",
         f"last DESC, {_RANK} DESC, key",
         {
-            "since": _time("last", "since", ">="),
-            "until": _time("first", "until", "<"),
-            "host": _equal("host_name", "host"),
-            "severity": _one_of("severity", "severity", SEVERITIES),
-            "min_severity": _at_least,
-            "rule": _equal("rule_name", "rule"),
-            "workload": _equal("workload_id", "workload"),
-            "model": _model("model_id", "origin_model"),
-            "key": _equal("key", "key"),
-            "q": _text(
+            "since": by_time("last", "since", ">="),
+            "until": by_time("first", "until", "<"),
+            "host": equal("host_name", "host"),
+            "severity": one_of("severity", "severity", SEVERITIES),
+            "min_severity": at_least,
+            "rule": equal("rule_name", "rule"),
+            "workload": equal("workload_id", "workload"),
+            "model": of_model("model_id", "origin_model"),
+            "key": equal("key", "key"),
+            "q": text(
                 "sentence",
                 "rule_title",
                 "rule_name",
@@ -217,16 +102,16 @@ LISTINGS: dict[str, Listing] = {
         "SELECT * FROM events",
         "time DESC, batch DESC, row DESC",
         {
-            "since": _time("time", "since", ">="),
-            "until": _time("time", "until", "<"),
-            "host": _equal("host_name", "host"),
-            "event": _one_of("event_name", "event", tuple(EVENT_NAMES.values())),
-            "process": _process,
-            "model": _model("model_id", "lifecycle_origin_model", "model_digest"),
-            "workload": _equal("workload_id", "workload"),
-            "phase": _one_of("lifecycle_phase", "phase", PHASES),
-            "names": _rows_by_name,
-            "q": _text(
+            "since": by_time("time", "since", ">="),
+            "until": by_time("time", "until", "<"),
+            "host": equal("host_name", "host"),
+            "event": one_of("event_name", "event", tuple(EVENT_NAMES.values())),
+            "process": of_process,
+            "model": of_model("model_id", "lifecycle_origin_model", "model_digest"),
+            "workload": equal("workload_id", "workload"),
+            "phase": one_of("lifecycle_phase", "phase", PHASES),
+            "names": rows_by_name,
+            "q": text(
                 "process_command_line",
                 "process_executable_path",
                 "file_path",
@@ -239,25 +124,43 @@ LISTINGS: dict[str, Listing] = {
     "hosts": Listing(
         "SELECT * FROM hosts",
         "silent DESC, lost > 0 DESC, host_name",
-        {"host": _equal("host_name", "host"), "since": _time("last_seen", "since", ">=")},
+        {"host": equal("host_name", "host"), "since": by_time("last_seen", "since", ">=")},
         default_limit=500,
     ),
     "models": Listing(
         "SELECT * FROM models",
         "last_loaded DESC, model_id",
         {
-            "model": _model("model_id", "digest"),
-            "since": _time("last_loaded", "since", ">="),
-            "q": _text("model_id", "digest", "path", "source"),
+            "model": of_model("model_id", "digest"),
+            "since": by_time("last_loaded", "since", ">="),
+            "q": text("model_id", "digest", "path", "source"),
         },
     ),
     "ledger": Listing(
         "SELECT * FROM ledger",
         "host_name, agent_id, kind, hop",
-        {"host": _equal("host_name", "host"), "since": _time("at", "since", ">=")},
+        {"host": equal("host_name", "host"), "since": by_time("at", "since", ">=")},
         default_limit=1000,
     ),
 }
+
+
+def filtered(name: str, given: Mapping[str, str]) -> Query:
+    """The conditions that the filters of a request put on a list.
+
+    Raises:
+        BadFilter: a filter is unknown or has a bad value.
+    """
+    filters = LISTINGS[name].filters
+    query = Query()
+    for key, value in given.items():
+        if key not in filters:
+            raise BadFilter(f"'{key[:40]}' is no filter of {name}; there are {', '.join(sorted([*filters, 'limit']))}")
+        if len(value) > 20_000:
+            raise BadFilter(f"{key}: the value is too long")
+        if value:
+            filters[key](query, value)
+    return query
 
 
 def listing(name: str, given: Mapping[str, str]) -> tuple[str, dict[str, str], int]:
@@ -267,23 +170,41 @@ def listing(name: str, given: Mapping[str, str]) -> tuple[str, dict[str, str], i
         BadFilter: a filter is unknown or has a bad value.
     """
     shape = LISTINGS[name]
-    query = Query()
-    limit = shape.default_limit
-    for key, value in given.items():
-        if key == "limit":
-            if not (value.isascii() and value.isdigit() and 1 <= int(value) <= MAX_LIMIT):
-                raise BadFilter(f"limit: a number from 1 to {MAX_LIMIT} is wanted, not '{value[:40]}'")
-            limit = int(value)
-        elif key not in shape.filters:
-            known = ", ".join(sorted([*shape.filters, "limit"]))
-            raise BadFilter(f"'{key[:40]}' is no filter of {name}; there are {known}")
-        elif len(value) > 20_000:
-            raise BadFilter(f"{key}: the value is too long")
-        elif value:
-            shape.filters[key](query, value)
-    if shape.default_since and not given.keys() & {"since", "names"}:
-        shape.filters["since"](query, shape.default_since)
+    filters = dict(given)
+    limit = whole("limit", filters.pop("limit", str(shape.default_limit)), MAX_LIMIT)
+    if shape.default_since and not filters.keys() & {"since", "names"}:
+        filters["since"] = shape.default_since
+    query = filtered(name, filters)
     return query.sql(shape.select, shape.order, limit), query.parameters, limit
+
+
+def timeline(given: Mapping[str, str]) -> tuple[str, dict[str, str], int, int, int]:
+    """SQL and parameters that count detections in equal spans; and start and length of these (ns), and how many.
+
+    Raises:
+        BadFilter: a filter is unknown or has a bad value.
+    """
+    filters = dict(given)
+    bins = whole("bins", filters.pop("bins", "48"), 500)
+    since = filters.setdefault("since", "24h")
+    query = filtered("detections", filters)
+    start = instant(since)
+    step = max(1, (time.time_ns() - start) // bins)
+    query.parameters |= {"since": str(start), "step": str(step)}
+    sql = f"""
+SELECT intDiv(toUnixTimestamp64Nano(time) - {{since:Int64}}, {{step:Int64}}) AS bin, severity, count() AS n
+FROM detections WHERE {query.condition} GROUP BY bin, severity ORDER BY bin"""
+    return sql, query.parameters, start, step, bins
+
+
+def severities(given: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """SQL and parameters that count incidents by severity.
+
+    Raises:
+        BadFilter: a filter is unknown or has a bad value.
+    """
+    query = filtered("incidents", {"since": "24h", **given})
+    return f"SELECT severity, count() AS n FROM incidents WHERE {query.condition} GROUP BY severity", query.parameters
 
 
 PAGE = 1000
@@ -297,8 +218,3 @@ NEW_EVENTS = f"""
 SELECT * FROM events WHERE batch_time > fromUnixTimestamp64Nano({{after:Int64}}, 'UTC')
 AND time > fromUnixTimestamp64Nano({{after:Int64}}, 'UTC') - INTERVAL 1 HOUR
 ORDER BY batch_time, batch, row LIMIT {PAGE}"""
-
-TIMELINE = """
-SELECT intDiv(toUnixTimestamp64Nano(time) - {since:Int64}, {step:Int64}) AS bin, severity, count() AS n
-FROM detections WHERE time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')
-GROUP BY bin, severity ORDER BY bin"""

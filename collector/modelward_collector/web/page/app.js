@@ -27,13 +27,15 @@ async function refresh({ fresh = false } = {}) {
   const mine = (request = new AbortController());
   try {
     const parameters = filters.parameters;
-    const [found, timeline] = await Promise.all([
+    const [found, timeline, counts] = await Promise.all([
       get("incidents", { ...parameters, limit: LIMIT }, mine.signal),
-      get("timeline", { since: parameters.since, bins: 60 }, mine.signal),
+      get("timeline", { ...parameters, bins: 60 }, mine.signal),
+      get("severities", { ...parameters, severity: "" }, mine.signal),
     ]);
     rows = found.rows;
     showGroups(byId("groups"), rows, { fresh: fresh && loaded });
     showTimeline(byId("timeline"), timeline);
+    filters.setCounts(Object.fromEntries(counts.rows.map((row) => [row.severity, Number(row.n)])));
     byId("more").hidden = found.complete;
     byId("more").textContent = `The latest ${LIMIT} groups. Narrow the filters to see older ones.`;
     loaded = true;
@@ -85,7 +87,6 @@ function showOverview(data) {
   showHosts(data.hosts, data.totals, only);
   showModels(data.models, only);
   filters.setHosts(data.hosts.map((host) => host.host_name));
-  filters.setCounts(data.severities);
   draw();
 }
 

@@ -1,7 +1,7 @@
 // What is inside a group: why it is wrong, what to do, and the events that made the rule match.
 
 import { ApiError, get } from "./api.js";
-import { el } from "./dom.js";
+import { commandLine, el } from "./dom.js";
 import { clock, mitre, number, utc, what } from "./text.js";
 
 /** Fills the body of a group; texts at once, events when they come. */
@@ -72,6 +72,10 @@ function timeline({ detections, events, around, total }) {
   if (total > detections.length) nodes.unshift(el("p.muted", {}, `The latest ${detections.length} of ${number(total)} detections.`));
   const process = rows[rows.length - 1].process_entity_id;
   if (process) nodes.push(everything(process, around, rows));
+  // Only what needs no quoting goes into a command that a person will paste into a shell.
+  if (/^[0-9a-f]+-\d+-\d+$/.test(process) && /^[\w.-]+$/.test(around.host)) {
+    nodes.push(commandLine(`modelward events --host ${around.host} --process ${process} --since ${around.since}`));
+  }
   return nodes;
 }
 
@@ -98,12 +102,12 @@ function table(rows) {
     body.append(el("tr", {},
       el("td.time", { title: utc(row.time) }, clock(row.time)),
       el("td.kind", {}, row.event_name),
-      el("td.pid", {}, String(row.process_pid)),
+      el("td.process", { title: row.process_chain }, row.process_executable_path.split("/").pop(), el("span.pid", {}, ` ${row.process_pid}`)),
       el("td.phase-cell", {}, el("span.phase", { "data-phase": row.lifecycle_phase }, row.lifecycle_phase)),
       el("td.what", {}, what(row), Number(row.count) > 1 ? el("span.times", {}, ` ${number(row.count)} times`) : null)));
   }
   return el("div.scroll", { tabindex: "0", role: "region", "aria-label": "Events" },
     el("table", {},
-      el("thead", {}, el("tr", {}, ...["Time", "Event", "Pid", "Phase", "What"].map((name) => el("th", { scope: "col" }, name)))),
+      el("thead", {}, el("tr", {}, ...["Time", "Event", "Process", "Phase", "What"].map((name) => el("th", { scope: "col" }, name)))),
       body));
 }

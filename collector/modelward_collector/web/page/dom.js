@@ -43,7 +43,10 @@ export function reconcile(parent, items, keyOf, create, update) {
   }
 }
 
-export function copyButton(text) {
+/** A command to copy. */
+export const commandLine = (text) => el("div.command", {}, el("code", {}, text), copyButton(text));
+
+function copyButton(text) {
   const button = el("button.copy", { type: "button", "aria-label": "Copy command" }, "Copy");
   button.addEventListener("click", async () => {
     try {

@@ -1,7 +1,7 @@
 // What the list says when it has nothing to show: a newcomer's first screen.
 
 import { get } from "./api.js";
-import { copyButton, el } from "./dom.js";
+import { commandLine, el } from "./dom.js";
 import { label, number, plural } from "./text.js";
 
 /** Shows the right emptiness for the state, or nothing. */
@@ -43,8 +43,6 @@ const MAKE = {
       el("p.muted", {}, "Agents on other machines need certificates; 'modelward-collector run --help' says how."))];
   },
 };
-
-const commandLine = (text) => el("div.command", {}, el("code", {}, text), copyButton(text));
 
 async function fillRules(list) {
   let rules;
