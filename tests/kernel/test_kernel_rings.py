@@ -3,6 +3,7 @@ room of their own."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,8 +48,8 @@ def test_what_has_no_room_is_counted_by_kind_and_seen_as_gaps(narrow: Sensor, ar
     first = narrow.drain()
     narrow.commit(first.positions)
     # Gaps show once a later record of that CPU arrives.
-    for _ in range(20):
-        _flood_a_little(artifact)
+    for cpu in os.sched_getaffinity(0):
+        _open_on(cpu, artifact)
     rest = narrow.drain()
     gaps = sum(n for drained in (first, rest) for (ring, _), n in drained.gaps.items() if ring == Ring.EVENTS)
     dropped = narrow.counters()["ring_dropped", "file_open"]
@@ -57,8 +58,9 @@ def test_what_has_no_room_is_counted_by_kind_and_seen_as_gaps(narrow: Sensor, ar
     assert gaps > _OPENS - 400
 
 
-def _flood_a_little(artifact: Path) -> None:
-    subprocess.run([sys.executable, "-S", "-c", "import os, sys; os.close(os.open(sys.argv[1], os.O_RDONLY))", str(artifact)])
+def _open_on(cpu: int, artifact: Path) -> None:
+    program = f"import os, sys; os.sched_setaffinity(0, [{cpu}]); os.close(os.open(sys.argv[1], os.O_RDONLY))"
+    subprocess.run([sys.executable, "-S", "-c", program, str(artifact)], check=True)
 
 
 def test_seen_is_emitted_and_dropped_and_still_counted(narrow: Sensor, artifact: Path, tmp_path: Path) -> None:
