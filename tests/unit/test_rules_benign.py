@@ -185,6 +185,27 @@ PROBES = [
     )
 ]
 
+BY_HAND = [
+    run("/usr/bin/vim", "vim /root/.bashrc", parent="/usr/bin/bash", chain="bash > vim"),
+    run("/usr/bin/curl", "curl -I https://example.org", parent="/usr/bin/bash", chain="bash > curl"),
+    run("/root/a.out", "./a.out", parent="/usr/bin/bash", chain="bash > a.out", process__executable__newer_than_root=True),
+    opened(
+        "/root/.bashrc", "write", process__executable__path="/usr/bin/vim", process__chain="bash > vim", process__entry="child"
+    ),
+    opened("/root/.ssh/id_rsa", process__executable__path="/usr/bin/ssh", process__chain="bash > ssh", process__entry="child"),
+]
+READERS = [
+    {
+        **connected("52.1.2.3", 443),
+        "process.executable.path": "/usr/bin/rclone",
+        "process.entry": "reader",
+        "process.chain": "rclone",
+    },
+    opened("/root/.config/rclone/rclone.conf", process__executable__path="/usr/bin/rclone", process__entry="reader"),
+    {**connected("52.1.2.3", 443), "process.command_line": "python3 /usr/local/bin/aws s3 cp m.safetensors s3://b/m"},
+    opened("/root/.aws/credentials", process__command_line="python3 /usr/local/bin/aws s3 cp m.safetensors s3://b/m"),
+]
+
 START_EFFECTS = [
     *FIND_LIBRARY,
     *WORKERS,
@@ -334,6 +355,9 @@ CASES: dict[str, list[Row]] = {
     "stop, orphans that go on serving": [{**row, **STOP} for row in SERVE_EFFECTS],
     "probes and debuggers that enter, in serve": [{**row, **SERVE} for row in PROBES],
     "probes and debuggers that enter, in load": [{**row, **OPEN} for row in PROBES],
+    "a person's shell that read a model file, in its scope": [{**row, **TAIL} for row in BY_HAND],
+    "a person's shell that read a model file, afterwards": [{**row, **WARMUP} for row in BY_HAND],
+    "programs that copy a model file": [{**row, **OPEN} for row in READERS],
     "probes and debuggers that enter, in start": [{**row, **START} for row in PROBES],
 }
 

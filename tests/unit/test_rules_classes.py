@@ -185,6 +185,17 @@ def test_batch_without_the_columns_gets_no_class() -> None:
     assert out["file_class"].cast(pl.String).to_list() == ["none", "none"]
 
 
+def test_name_asked_for_makes_a_hash_an_artifact_and_nothing_else() -> None:
+    pairs = [
+        ("/store/9f86", "/x/m.gguf"),
+        ("/store/9f86", "/root/.ssh/id_rsa"),
+        ("/etc/shadow", "/x/m.gguf"),
+        ("/tmp/x", "/x/m.gguf"),
+    ]
+    events = pl.DataFrame(pairs, schema=["file_path", "file_path_asked"], orient="row")
+    assert CLASSES.classify(events)["file_class"].to_list() == ["artifact", "other", "credential", "temp"]
+
+
 def test_empty_batch_gets_the_columns() -> None:
     out = CLASSES.classify(pl.DataFrame(schema={"file_path": pl.String, "destination_address": pl.String}))
     assert {"file_class", "process_executable_class", "destination_class"} <= set(out.columns)

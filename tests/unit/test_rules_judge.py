@@ -13,7 +13,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelward_collector.rules import judge as judging
 from modelward_collector.rules.detections import ARROW_SCHEMA, MAX_EVENTS, MAX_KEY, SCHEMA, to_arrow
 from modelward_collector.rules.evaluate import Evaluator
 from modelward_collector.rules.judge import BatchName, Judge
@@ -158,14 +157,6 @@ def test_artifacts_of_two_agents_are_kept_apart(judge: Judge) -> None:
     other = dataclasses.replace(NAME, agent_id="b" * 32)
     detected(judge, {**LOADED, "model.instance": 77})
     assert "a model" in str(detected(judge, {**SHELL, "model.instance": 77}, name=other)[0]["sentence"])
-
-
-def test_names_of_artifacts_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "MAX_ARTIFACTS", 3)
-    judge = Judge([])
-    for instance in range(1, 10):
-        judge.remember("a", instance, f"/srv/{instance}.pt")
-    assert [key[1] for key in judge._artifacts] == [7, 8, 9]
 
 
 def test_empty_batch_has_no_detections(judge: Judge) -> None:

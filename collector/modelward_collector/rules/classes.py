@@ -252,7 +252,23 @@ class Classes:
             texts = path.filter(careful)
             exact = _mapped(texts, self._known("file", texts.unique().to_list()), dtype)
             out = out.scatter(careful.arg_true(), exact)
-        return out.alias("file_class")
+        return self._by_asked(events, out).alias("file_class")
+
+    def _by_asked(self, events: pl.DataFrame, kinds: pl.Series) -> pl.Series:
+        """A hub's cache keeps a model under its hash and links to it by name: the name asked for says that it is an artifact.
+
+        It can make no other class: what was opened counts, not what it was called.
+        """
+        if "file_path_asked" not in events.columns:
+            return kinds
+        asked = events["file_path_asked"].cast(pl.String).fill_null("")
+        named = ((kinds == "other") & (asked != "")).arg_true()
+        if not len(named):
+            return kinds
+        texts = asked.gather(named)
+        known = self._known("file", texts.unique().to_list())
+        artifacts = texts.replace_strict(list(known), [kind == "artifact" for kind in known.values()], return_dtype=pl.Boolean)
+        return kinds.scatter(named.filter(artifacts), "artifact")
 
 
 def _texts(body: Any) -> bool:

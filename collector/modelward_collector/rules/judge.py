@@ -9,15 +9,13 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import reduce
-from operator import or_
 from pathlib import Path
 
 import polars as pl
-from modelward_proto.fields import BY_NAME
 
+from modelward_collector.rules.artifacts import Artifacts
 from modelward_collector.rules.detections import SCHEMA, BatchName, build
-from modelward_collector.rules.evaluate import RUNTIME_ERRORS, Evaluator, prepare
+from modelward_collector.rules.evaluate import RUNTIME_ERRORS, Evaluator
 from modelward_collector.rules.reload import RuleFolder
 from modelward_collector.rules.rule import Problem, Rule
 
@@ -25,12 +23,7 @@ __all__ = ["BatchName", "Judge", "Problem", "Rule"]
 
 log = logging.getLogger(__name__)
 
-MAX_ARTIFACTS = 65536
 MAX_FAILURES = 100
-
-_INSTANCE = (BY_NAME["model.instance"], BY_NAME["lifecycle.origin.instance"])
-_KEYS = (BY_NAME["event.name"], BY_NAME["model.instance"])
-_NAMING = (BY_NAME["model.instance"], BY_NAME["file.path"], BY_NAME["model.path"])
 
 
 class Judge:
@@ -41,7 +34,7 @@ class Judge:
         self._folder = RuleFolder(directories)
         self._evaluator = Evaluator(self._folder.rules)
         self._failures: OrderedDict[tuple[str, str], Problem] = OrderedDict()
-        self._artifacts: OrderedDict[tuple[str, int], str] = OrderedDict()
+        self._artifacts = Artifacts()
 
     def rules(self) -> list[Rule]:
         """The rules in force."""
@@ -75,7 +68,7 @@ class Judge:
             return SCHEMA.to_frame()
         try:
             events = _named(events, name)
-            self._learn(events, name.agent_id)
+            self._artifacts.learn(events, name.agent_id)
             matches, failures = self._evaluator.run(events)
         except RUNTIME_ERRORS as e:
             self._note("", f"{name.host}: batch {name.number} was not judged: {type(e).__name__}: {e}")
@@ -85,39 +78,14 @@ class Judge:
         made: list[pl.DataFrame] = []
         for match in matches:
             try:
-                made.append(build(events, match, name, lambda rows: self._artifact(rows, name.agent_id)))
+                made.append(build(events, match, name, lambda rows: self._artifacts.of(rows, name.agent_id)))
             except RUNTIME_ERRORS as e:
                 self._failed(match.rule, f"{type(e).__name__}: {e}")
         return pl.concat(made) if made else SCHEMA.to_frame()
 
     def remember(self, agent_id: str, instance: int, path: str) -> None:
         """Name the artifact of an instance, for sentences; :meth:`judge` learns it from the events itself."""
-        key = (agent_id, instance)
-        self._artifacts[key] = path.rstrip("/").rpartition("/")[2] or path
-        self._artifacts.move_to_end(key)
-        if len(self._artifacts) > MAX_ARTIFACTS:
-            self._artifacts.popitem(last=False)
-
-    def _learn(self, events: pl.DataFrame, agent_id: str) -> None:
-        """Take the names of artifacts from rows that tell of an instance."""
-        keys = prepare(events, _KEYS)
-        telling = reduce(or_, [pl.col("event_name") == name for name in ("lifecycle", "model_identity")])
-        rows = events[keys.select((telling & (pl.col("model_instance") != 0)).arg_true()).to_series()]
-        if rows.height:
-            for instance, path, model in prepare(rows, _NAMING).unique(maintain_order=True).iter_rows():
-                if path or model:
-                    self.remember(agent_id, instance, path or model)
-
-    def _artifact(self, rows: pl.DataFrame, agent_id: str) -> pl.Series:
-        """For each row the base name of the model file it goes back to: of its origin if it has one, else
-        of its instance.
-        """
-        known = prepare(rows, _INSTANCE)
-        names = [
-            self._artifacts.get((agent_id, origin or own), "")
-            for own, origin in zip(known["model_instance"].to_list(), known["lifecycle_origin_instance"].to_list(), strict=True)
-        ]
-        return pl.Series("~artifact", [name or "a model" for name in names], dtype=pl.String)
+        self._artifacts.remember(agent_id, instance, path)
 
     def _failed(self, rule: Rule, message: str) -> None:
         self._note(rule.file, f"rule {rule.name} failed on a batch: {message}")
