@@ -16,13 +16,31 @@ from tests.stories import HOSTILE, Row, poisoned_load, serving, stolen_credentia
 
 pytestmark = pytest.mark.browser
 
+BROKEN = """\
+title: Weights changed
+detection: {written: {file.paht|endswith: .gguf}, condition: written}
+id: 1b1c5a3e-3c1f-4b7e-9d0a-6f4f6a5b7c8d
+status: test
+description: Test.
+author: Test
+date: 2026-11-25
+logsource: {product: modelward, category: file_open}
+level: high
+tags: [attack.t1565, atlas.aml.t0018]
+modelward:
+  reason: Test.
+  next: Test.
+  sentence: Test.
+  tests: {match: [{file.access: write}], no_match: [{file.access: read}]}
+"""
+
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
     rules = tmp_path_factory.mktemp("rules")
-    (rules / "my_rule.yml").write_text("title: x\ndetection: {a: {file.paht: x}, condition: a}\n")
+    (rules / "my_rule.yml").write_text(BROKEN)
     with collector(tmp_path_factory.mktemp("page"), rules=[rules]) as started:
         yield started
 
@@ -196,8 +214,8 @@ def test_lost_events_problems_and_broken_rules_are_told(page: Page, running: Col
         page.until(lambda: "gpu-03 lost 40 events" in page.text("#attention"), "the loss")
         assert "4.0 % of what its hooks saw" in page.text("#attention")
         assert "the spool is 92 % full" in page.text("#attention")
-        page.until(lambda: "file.paht" in page.text("#attention"), "the broken rule")
-        assert "my_rule.yml:2" in page.text("#attention")
+        page.until(lambda: "Rule my_rule.yml is broken" in page.text("#attention"), "the broken rule")
+        assert "unknown field 'file.paht' (did you mean 'file.path'?), line 2" in page.text("#attention")
 
 
 def test_a_model_narrows_the_list_to_its_detections(page: Page, running: Collector) -> None:
@@ -238,6 +256,8 @@ def test_nothing_is_cut_off_or_unreadable(page: Page, running: Collector, width:
     page.one(f"{shown} td.what")
     page.save(name)
     assert page.script("return document.documentElement.scrollWidth") <= width
+    cut = "return [...document.querySelectorAll('.body *, aside *')].filter(n => !n.closest('.scroll, .command')"
+    assert page.script(f"{cut} && n.getBoundingClientRect().right > innerWidth).map(n => n.className)") == []
     # Text on its ground, WCAG AA for small text, for everything that carries words.
     assert page.script(_CONTRAST) == []
 

@@ -45,9 +45,10 @@ export function showCoverage(overview) {
   for (const host of hosts) {
     for (const problem of host.problems) items.push({ key: `problem ${host.host_name} ${problem}`, kind: "warn", title: host.host_name, text: problem });
   }
-  for (const problem of problems) {
-    const place = problem.line ? `${problem.file}:${problem.line}` : problem.file;
-    items.push({ key: `rule ${place} ${problem.message}`, kind: "bad", title: "A rule file is broken", text: problem.message, place });
+  for (const [file, found] of Map.groupBy(problems, (problem) => problem.file)) {
+    const lines = found.slice(0, 3).map(({ line, message }) => (line ? `${message}, line ${line}` : message));
+    if (found.length > 3) lines.push(`and ${found.length - 3} more`);
+    items.push({ key: `rule ${file}`, kind: "bad", title: `Rule ${file.split("/").pop()} is broken`, text: lines.join("\n"), place: file });
   }
   if (!items.length && Number(totals.hosts)) {
     items.push({ key: "good", kind: "good", title: "Complete", text: `${plural(totals.hosts, "host")} ${Number(totals.hosts) === 1 ? "reports" : "report"}, nothing was lost, ${plural(totals.rules, "rule")} in force.` });
@@ -56,6 +57,7 @@ export function showCoverage(overview) {
   reconcile(byId("attention-body"), items, (item) => item.key, coverageItem, (node, item) => {
     node.querySelector("strong").textContent = item.title;
     node.querySelector(".text").textContent = item.text;
+    node.className = `note ${item.kind}`;
   });
 }
 
