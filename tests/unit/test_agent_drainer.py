@@ -329,10 +329,10 @@ def test_events_that_went_with_the_rings_of_a_killed_agent_are_told_once(agent: 
 
 
 def test_what_was_drained_after_the_last_saved_count_was_seen(agent: Callable[..., Any]) -> None:
-    _, _, writer = agent([Drained(records(5), NOTHING, {}, {})])
+    drainer, _, writer = agent([Drained(records(5), NOTHING, {}, {})])
     turn(drainer, lambda: writer.last_number == 1)
     writer.poll(force=True)
-    drainer, _sensor, writer = agent()
+    _, _, writer = agent()
     assert writer.ledger.count("seen", "file_open") == 5
 
 
