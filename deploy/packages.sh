@@ -2,9 +2,9 @@
 # Installs the Debian packages that running, compiling the kernel side, or testing needs. What is there already is left alone.
 set -euo pipefail
 case "${1:-}" in
-  run) wanted=(libbpf1 python3-venv) ;;
+  run) wanted=(libbpf1 libgomp1 python3-venv curl) ;;
   compile) wanted=(clang-19 libbpf-dev) ;;
-  test) wanted=(chromium chromium-driver curl gcc libc6-dev iproute2 openssl) ;;
+  test) wanted=(chromium chromium-driver gcc libc6-dev iproute2 openssl) ;;
   *) echo "usage: $0 run|compile|test" >&2; exit 2 ;;
 esac
 missing=()
