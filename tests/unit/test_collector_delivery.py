@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -72,7 +74,7 @@ def of(made: Agent) -> dict[str, str]:
 def stored_rows(running: Collector, made: Agent) -> list[tuple[int, int, int]]:
     """(batch, rows, distinct rows) of one agent's events."""
     found = running.select("SELECT batch, count() AS n, uniqExact(row) AS d FROM events_raw WHERE host_name = {host:String} "
-                           "GROUP BY batch ORDER BY batch", **of(made))
+                           "AND event_name != 'loss' GROUP BY batch ORDER BY batch", **of(made))
     return [(r["batch"], r["n"], r["d"]) for r in found]
 
 
@@ -254,6 +256,8 @@ def test_a_bad_batch_is_set_aside_and_the_next_one_is_stored(running: Collector,
         assert stored_rows(running, made) == [(2, 5, 5)]
         [row] = running.select("SELECT reason FROM quarantine WHERE host_name = {host:String}", **of(made))
         assert reason in row["reason"]
+        assert running.select("SELECT DISTINCT event_name FROM detections WHERE host_name = {host:String}", **of(made)) == [
+            {"event_name": "loss"}]
 
 
 def test_an_agent_of_another_version_is_understood(running: Collector, agent: MakeAgent) -> None:
@@ -333,3 +337,15 @@ def test_each_process_writes_its_metrics(running: Collector, agent: MakeAgent) -
 def test_only_the_owner_can_reach_the_store(running: Collector) -> None:
     assert (running.data.stat().st_mode & 0o777) == 0o700
     assert ((running.data / "run" / "store.sock").stat().st_mode & 0o777) == 0o600
+
+
+def test_another_user_of_this_machine_cannot_speak_as_an_agent(running: Collector) -> None:
+    """What a server that was taken over would try; it needs root to become another user, so the test runs as root."""
+    code = ("import os, sys; sys.path.insert(0, '.')\n"
+            "from tests.batches import Agent\n"
+            "os.setgid(65534); os.setuid(65534)\n"
+            f"with Agent({running.grpc_address!r}, host='victim') as agent:\n"
+            "    agent.wait_ended(); print(agent.refused)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert "only root and the collector's own user" in done.stdout, done.stderr
+    assert running.select("SELECT count() AS n FROM hosts WHERE host_name = 'victim'") == [{"n": 0}]

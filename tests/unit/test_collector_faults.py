@@ -73,6 +73,15 @@ def test_a_stalled_store_pauses_agents_and_loses_nothing(tmp_path: Path) -> None
         assert running.select("SELECT count() AS n FROM events_raw") == [{"n": 100}]
 
 
+def test_a_nearly_full_disk_pauses_agents(tmp_path: Path) -> None:
+    with collector(tmp_path, min_free_bytes=1 << 60) as running, Agent(running.grpc_address) as agent:
+        agent.wait_welcome()
+        agent.send(envelope(1, events(10)))
+        agent.wait_credit(False)
+        assert not agent.stored
+        assert "nearly full" in running.wait_log("takes no batches")["reason"]
+
+
 def test_a_receiver_that_is_killed_is_started_again_and_batches_come_through(tmp_path: Path) -> None:
     with collector(tmp_path, receivers=2) as running:
         with Agent(running.grpc_address) as agent:

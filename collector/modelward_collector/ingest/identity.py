@@ -7,9 +7,10 @@ from typing import Any
 
 import grpc
 
+from modelward_collector.ingest.neighbours import may_speak
+
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\Z")
 """Host names: letters, digits, dot, hyphen, underscore."""
-
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -18,8 +19,8 @@ class IdentityError(Exception):
     """The stream is refused; the message is for the agent's operator."""
 
 
-def host_name(context: Context, claimed: str) -> str:
-    """The name under which this stream's events are filed.
+def host_name(context: Context, claimed: str, own_port: int) -> str:
+    """The name under which this stream's events are filed. ``own_port``: at which the stream arrived.
 
     Raises:
         IdentityError: the certificate names no host, or the name is none.
@@ -28,8 +29,10 @@ def host_name(context: Context, claimed: str) -> str:
     if auth.get("transport_security_type", [b""])[0] == b"ssl":
         return _from_certificate(auth)
     peer = context.peer()
-    if not peer.startswith(("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")):
+    if not peer.startswith(("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "ipv6:[::ffff:127.", "ipv6:%5B::ffff:127.")):
         raise IdentityError("plaintext is served on loopback only")
+    if not may_speak(int(peer.rpartition(":")[2]), own_port):
+        raise IdentityError("on loopback without TLS only root and the collector's own user are served")
     return _checked(claimed, "the host name in Hello")
 
 

@@ -17,6 +17,7 @@ from modelward_proto.v1.stream_pb2 import Batch
 from modelward_collector import metrics
 from modelward_collector.ingest.credit import InFlight
 from modelward_collector.ingest.judging import Judging
+from modelward_collector.ingest.own_events import lost, number_of, own_batch
 from modelward_collector.ingest.payload import PayloadError
 from modelward_collector.ingest.quarantine import QuarantineFolder
 from modelward_collector.ingest.store_link import StoreLink
@@ -87,6 +88,7 @@ class Pending:
             reply = await self._link.append(request)
             if reply.quarantined:
                 metrics.QUARANTINED.inc()
+                await self._tell_lost(batch, source, dict(request.kinds))
                 name = file_name(source.agent_id, batch.epoch, batch.number, batch.checksum)
                 await asyncio.to_thread(self._quarantine.keep, name, batch.arrow)
             metrics.ANSWER_SECONDS.observe(time.monotonic() - started)
@@ -98,6 +100,12 @@ class Pending:
             if not entries:
                 del self._entries[key]
             await self.in_flight.give(size)
+
+    async def _tell_lost(self, batch: Batch, source: Source, kinds: dict[str, int]) -> None:
+        """Make the loss an event of its own, before the agent hears of it and deletes the batch."""
+        number = number_of(batch.epoch.hex(), batch.number, batch.checksum)
+        await self._link.append(await own_batch(
+            self._judging, source.host, source.agent_id, number, time.time_ns(), lost(kinds)))
 
     async def _request(self, batch: Batch, source: Source) -> AppendRequest:
         request = AppendRequest(

@@ -26,7 +26,7 @@ from modelward_collector.ingest.quarantine import QuarantineFolder
 from modelward_collector.ingest.silence import Silence
 from modelward_collector.ingest.store_link import StoreLink
 from modelward_collector.ingest.stream import AgentStream, Streams
-from modelward_collector.settings import CollectorSettings
+from modelward_collector.settings import CollectorSettings, split_address
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ async def serve(settings: CollectorSettings, index: int) -> None:
     judging = await asyncio.to_thread(Judging, settings.rules)
     link = StoreLink(folder.store_target)
     pending = Pending(judging, link, QuarantineFolder(folder.quarantine, settings.max_quarantine_bytes))
-    streams = Streams(pending, link, settings.retention_days)
+    streams = Streams(pending, link, settings.retention_days, split_address(settings.listen, "--listen")[1])
     server = grpc.aio.server(options=list(_OPTIONS))
     stream_pb2_grpc.add_CollectorServicer_to_server(CollectorService(streams), server)
     tls = credentials(settings)

@@ -10,17 +10,12 @@ import json
 import logging
 import time
 
-import numpy as np
-import pyarrow as pa
-from modelward_proto.fields import EVENT_NAMES, STORED, Field, Kind
-from modelward_proto.v1.store_pb2 import AppendRequest, SelectRequest
+from modelward_proto.v1.store_pb2 import SelectRequest
 
 from modelward_collector import metrics
 from modelward_collector.ingest.judging import Judging
+from modelward_collector.ingest.own_events import own_batch, silent
 from modelward_collector.ingest.stream import Streams
-from modelward_collector.ingest.validate import STORED_SCHEMA
-from modelward_collector.rules.judge import BatchName
-from modelward_collector.store.names import OWN_EPOCH
 
 _log = logging.getLogger(__name__)
 
@@ -80,25 +75,5 @@ class Silence:
     async def _tell(self, host: str, agent: str, last_ms: int) -> None:
         _log.warning("a host is silent", extra={"host": host, "agent": agent, "last_word": last_ms / 1000})
         at_ns = last_ms * 10**6 + self._after_s * 10**9
-        events = silent_event(host, agent, last_ms, at_ns)
-        judged = await self._judging.judge_own(events, BatchName(host, agent, OWN_EPOCH.hex(), last_ms))
-        await self._streams.link.append(AppendRequest(
-            agent_id=bytes.fromhex(agent), epoch=OWN_EPOCH, number=last_ms, batch_time_ns=at_ns, host=host,
-            events=judged.events, detections=judged.detections, kinds={EVENT_NAMES[Kind.HOST_SILENT]: 1}))
-
-
-def silent_event(host: str, agent: str, number: int, at_ns: int) -> pa.Table:
-    """One row that says that a host is silent."""
-    values: dict[str, object] = {
-        "host_name": host, "agent_id": agent, "epoch": OWN_EPOCH.hex(), "batch": number, "row": 0, "batch_time": at_ns,
-        "time": at_ns, "event_name": EVENT_NAMES[Kind.HOST_SILENT], "count": 1,
-    }
-    return pa.Table.from_arrays([_one(f, values) for f in STORED], schema=STORED_SCHEMA)
-
-
-def _one(field: Field, values: dict[str, object]) -> pa.Array:
-    if field.type == "closed":
-        index = field.values.index(str(values.get(field.column, field.values[0])))
-        return pa.DictionaryArray.from_arrays(pa.array(np.array([index], np.int8)), pa.array(field.values))
-    zero: object = "" if field.type == "string" else False if field.type == "bool" else 0
-    return pa.array([values.get(field.column, zero)], field.arrow)
+        await self._streams.link.append(await own_batch(
+            self._judging, host, bytes.fromhex(agent), last_ms, at_ns, [silent()]))

@@ -48,6 +48,7 @@ class Streams:
     pending: Pending
     link: StoreLink
     retention_days: int
+    port: int
     open: dict[tuple[str, bytes], AgentStream] = field(default_factory=dict)
     credit_bytes: int = 0
     closing: bool = False
@@ -114,7 +115,7 @@ class AgentStream:
         if len(hello.agent_id) != 16 or len(hello.epoch) != 16 or hello.epoch == OWN_EPOCH:
             raise Refused("agent_id and epoch are 16 random bytes each")
         try:
-            host = host_name(self._context, hello.host_name)
+            host = host_name(self._context, hello.host_name, self._streams.port)
         except IdentityError as e:
             raise Refused(str(e)) from e
         self._source = Source(host, hello.agent_id, self._streams.retention_days)
