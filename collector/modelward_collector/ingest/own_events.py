@@ -23,9 +23,11 @@ async def own_batch(judging: Judging, host: str, agent_id: bytes, number: int, a
 
     ``rows``: columns of STORED by name; host, time and the row's name are added.
     """
-    shared = {"host_name": host, "agent_id": agent_id.hex(), "epoch": OWN_EPOCH.hex(), "batch": number, "batch_time": at_ns,
-              "time": at_ns, "count": 1}
-    full = [shared | {"row": index} | row for index, row in enumerate(rows)]
+    shared: dict[str, Any] = {
+        "host_name": host, "agent_id": agent_id.hex(), "epoch": OWN_EPOCH.hex(), "batch": number, "batch_time": at_ns,
+        "time": at_ns, "count": 1,
+    }
+    full: list[dict[str, Any]] = [shared | {"row": index} | row for index, row in enumerate(rows)]
     events = pa.Table.from_arrays([_array(f, full) for f in STORED], schema=STORED_SCHEMA)
     judged = await judging.judge_own(events, BatchName(host, agent_id.hex(), OWN_EPOCH.hex(), number))
     kinds: dict[str, int] = {}
