@@ -18,7 +18,7 @@ from .conftest import Host
 
 pytestmark = pytest.mark.kernel
 
-_OPENS = 3000
+_OPENS = 1000
 _PROGRAM = f"""
 import os, sys
 os.close(os.open(sys.argv[1], os.O_RDONLY))
@@ -31,8 +31,8 @@ os.spawnv(os.P_WAIT, "/bin/true", ["true", "after the flood"])
 
 @pytest.fixture
 def narrow() -> Iterator[Sensor]:
-    """A sensor whose ring for opens holds under 200 records."""
-    sensor = Sensor.open(ring_bytes={Ring.EVENTS: 1 << 16})
+    """A sensor whose ring for opens holds under 50 records."""
+    sensor = Sensor.open(ring_bytes={Ring.EVENTS: 1 << 14})
     yield sensor
     sensor.close()
 
@@ -53,9 +53,9 @@ def test_what_has_no_room_is_counted_by_kind_and_seen_as_gaps(narrow: Sensor, ar
     rest = narrow.drain()
     gaps = sum(n for drained in (first, rest) for (ring, _), n in drained.gaps.items() if ring == Ring.EVENTS)
     dropped = narrow.counters()["ring_dropped", "file_open"]
-    assert dropped > _OPENS - 200
+    assert dropped > _OPENS - 100
     assert gaps <= dropped
-    assert gaps > _OPENS - 400
+    assert gaps > _OPENS - 200
 
 
 def _open_on(cpu: int, artifact: Path) -> None:
@@ -91,11 +91,11 @@ def test_records_stay_until_they_are_committed(narrow: Sensor, artifact: Path, t
     dropped = narrow.counters()["ring_dropped", "file_open"]
     _flood(artifact, tmp_path)
     assert 16 not in narrow.drain().small["kind"], "there was no room, as nothing was committed"
-    assert narrow.counters()["ring_dropped", "file_open"] > dropped + _OPENS - 200
+    assert narrow.counters()["ring_dropped", "file_open"] > dropped + _OPENS - 100
     narrow.commit(first.positions)
     pid = _flood(artifact, tmp_path)
     small = narrow.drain().small
-    assert int((small["root_tgid"] == pid).sum()) > 100
+    assert int((small["root_tgid"] == pid).sum()) > 20
 
 
 def test_numbers_of_a_ring_have_no_gap_when_nothing_was_lost(host: Host, artifact: Path, tmp_path: Path) -> None:
@@ -111,6 +111,7 @@ def test_numbers_of_a_ring_have_no_gap_when_nothing_was_lost(host: Host, artifac
 def test_records_are_ordered_by_time(host: Host, artifact: Path, tmp_path: Path) -> None:
     process = host.start(_PROGRAM, str(artifact), str(tmp_path))
     while process.poll() is None:
+        host.sensor.wait(0.02)
         drained = host.sensor.drain()
         host.sensor.commit(drained.positions)
         assert (np.diff(drained.small["time_ns"].astype(np.int64)) >= 0).all()
