@@ -9,10 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from modelward_collector.data_folder import DataFolder
-from modelward_collector.ingest.judging import conform, ipc
+from modelward_collector.ingest.judging import conform
 from modelward_collector.ingest.validate import Source, bindings, check
 from modelward_collector.store import engine
 from modelward_collector.store.ddl.migrations import migrate
+from modelward_collector.store.encode import ipc
 from modelward_collector.store.held import EpochKey, Held
 from modelward_collector.store.insert import Outcome, StoreBusy, Writer
 from modelward_collector.store.journal import Group, Journal

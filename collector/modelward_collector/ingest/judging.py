@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from modelward_proto.fields import BY_COLUMN, DETECTION_FIELDS, Field, arrow_schema
 from modelward_proto.v1.stream_pb2 import Batch
 
@@ -19,11 +20,11 @@ from modelward_collector import metrics
 from modelward_collector.ingest.payload import PayloadError
 from modelward_collector.ingest.validate import STORED_SCHEMA, Checked, Source, bindings, check
 from modelward_collector.rules.judge import BatchName, Judge
+from modelward_collector.store.encode import ipc
 
 _log = logging.getLogger(__name__)
 
 RELOAD_PERIOD_S = 2.0
-_LZ4 = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 CLASSES = ("process_executable_class", "file_class", "destination_class")
 """The columns that only the collector fills."""
 
@@ -87,14 +88,15 @@ class Judging:
                 detections = self._judge.judge(frame, name)
                 metrics.JUDGED.inc(events.num_rows)
                 if detections.height:
-                    found = ipc(conform(detections.to_arrow(), DETECTION_FIELDS))
+                    found = ipc(conform(detections.to_arrow(), DETECTION_FIELDS), compressed=True)
                     for severity, count in detections["severity"].value_counts().iter_rows():
                         metrics.DETECTIONS.labels(str(severity)).inc(count)
         except pl.exceptions.PanicException as e:
             # A panic is not an Exception: without this the thread would die with the batch unanswered.
             raise PayloadError("the rules' engine failed on this batch") from e
         bound = bindings(events)
-        return Judged(ipc(events), found, ipc(bound) if bound is not None else b"", checked.kinds, events.nbytes)
+        return Judged(
+            ipc(events, compressed=True), found, ipc(bound) if bound is not None else b"", checked.kinds, events.nbytes)
 
 
 def _frame(events: pa.Table) -> pl.DataFrame:
@@ -115,8 +117,6 @@ def _with_classes(events: pa.Table, frame: pl.DataFrame) -> pa.Table:
 
 def closed(array: pa.Array, field: Field) -> pa.Array:
     """Texts as a closed column; what is not one of its values becomes the first."""
-    import pyarrow.compute as pc
-
     places = pc.fill_null(pc.index_in(array.cast(pa.string()), pa.array(field.values)), 0)
     return pa.DictionaryArray.from_arrays(places.cast(pa.int8()), pa.array(field.values))
 
@@ -130,12 +130,3 @@ def conform(table: pa.Table, fields: tuple[Field, ...]) -> pa.Table:
         array = column.chunk(0) if column.num_chunks else pa.array([], column.type)
         arrays.append(closed(array, field) if field.type == "closed" else array.cast(field.arrow))
     return pa.Table.from_arrays(arrays, schema=arrow_schema(fields))
-
-
-def ipc(table: pa.Table) -> bytes:
-    """A table as an Arrow IPC stream of one batch. Compressed: many wait at a time, here and in the store."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema, options=_LZ4) as stream:
-        stream.write_table(table.combine_chunks())
-    data: bytes = sink.getvalue().to_pybytes()
-    return data

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from modelward_proto.fields import EVENT_NAMES
 from modelward_proto.v1.store_pb2 import AppendReply, AppendRequest
 from modelward_proto.v1.stream_pb2 import Batch
 
@@ -129,7 +130,5 @@ class Pending:
 
 def claimed(kinds: Mapping[str, int]) -> dict[str, int]:
     """What an agent claims of a batch that cannot be read, bounded: only known kinds, believable counts."""
-    from modelward_proto.fields import EVENT_NAMES
-
     known = frozenset(EVENT_NAMES.values())
     return {kind: count for kind, count in kinds.items() if kind in known and count <= 1 << 40}

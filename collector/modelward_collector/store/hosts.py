@@ -14,9 +14,9 @@ from modelward_proto.text import escape, is_inert
 from modelward_proto.v1.store_pb2 import ReportRequest
 from modelward_proto.v1.stream_pb2 import Door
 
+from modelward_collector.store.encode import timestamp
 from modelward_collector.store.engine import insert_json, rows
 from modelward_collector.store.held import EpochKey
-from modelward_collector.store.insert import timestamp
 from modelward_collector.store.names import OWN_EPOCH
 
 if TYPE_CHECKING:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from modelward_proto.fields import BINDING_FIELDS, DETECTION_FIELDS, STORED, Field, arrow_schema
+from modelward_proto.fields import BINDING_FIELDS, DETECTION_FIELDS, STORED, arrow_schema
 from modelward_proto.v1.store_pb2 import AppendRequest
 
+from modelward_collector.store.encode import columns_of, ipc, joined, span, timestamp
 from modelward_collector.store.engine import EngineError, insert, insert_json, literal, rows
 from modelward_collector.store.held import EpochKey, Held
 from modelward_collector.store.journal import Group, Journal, Member
@@ -155,7 +155,7 @@ class Writer:
             return [StoreBusy(f"the journal cannot be written: {e.strerror}") for _ in batches]
         if events.num_rows:
             try:
-                insert(connection, "events_raw", _names(STORED), _ipc(events), group.name, self._scratch)
+                insert(connection, "events_raw", columns_of(STORED), ipc(events), group.name, self._scratch)
             except EngineError as e:
                 return self._after_failure(connection, group, batches, e)
             except OSError as e:
@@ -198,7 +198,7 @@ class Writer:
             totals = stored.setdefault(key, dict(self._held.epoch(connection, key).stored))
             for kind, count in request.kinds.items():
                 totals[kind] = totals.get(kind, 0) + count
-            first_ns, last_ns = _span(batch.events)
+            first_ns, last_ns = span(batch.events)
             members.append(Member(*key, request.number, request.checksum, request.batch_time_ns,
                                   batch.events.num_rows, first_ns, last_ns))
             shown = totals if last[key] == request.number else {}
@@ -209,8 +209,8 @@ class Writer:
             })
         return Group(
             f"{sequence:020d}-{secrets.token_hex(8)}", sequence, tuple(members), tuple(names),
-            _joined((b.request.detections for b in batches), DETECTION_FIELDS),
-            _joined((b.request.bindings for b in batches), BINDING_FIELDS),
+            joined((b.request.detections for b in batches), DETECTION_FIELDS),
+            joined((b.request.bindings for b in batches), BINDING_FIELDS),
         )
 
     def _has_events(self, connection: Connection, group: Group) -> bool:
@@ -239,10 +239,10 @@ class Writer:
                 if name not in stored:
                     wanted.setdefault(name, index)
             if wanted:
-                data = _ipc(found.take(pa.array(wanted.values(), pa.int64())))
-                insert(connection, "detections_raw", _names(DETECTION_FIELDS), data, group.name, self._scratch)
+                data = ipc(found.take(pa.array(wanted.values(), pa.int64())))
+                insert(connection, "detections_raw", columns_of(DETECTION_FIELDS), data, group.name, self._scratch)
         if group.bindings:
-            insert(connection, "bindings", _names(BINDING_FIELDS), group.bindings, group.name, self._scratch)
+            insert(connection, "bindings", columns_of(BINDING_FIELDS), group.bindings, group.name, self._scratch)
             self.bound += 1
         first = group.members[0]
         key = EpochKey(first.host, first.agent_id, first.epoch)
@@ -276,37 +276,3 @@ class Writer:
 
 
 _CONFLICT = "a batch of this name with another checksum is stored"
-
-
-def timestamp(ns: int) -> str:
-    """A time as the engine reads it in JSON, UTC, nanoseconds."""
-    seconds, rest = divmod(ns, 10**9)
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds)) + f".{rest:09d}"
-
-
-def _names(fields: tuple[Field, ...]) -> tuple[str, ...]:
-    return tuple(f.column for f in fields)
-
-
-def _span(events: pa.Table) -> tuple[int, int]:
-    if not events.num_rows:
-        return 0, 0
-    found = pc.min_max(events.column("time"))
-    return found["min"].value, found["max"].value
-
-
-def _ipc(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
-
-
-def _joined(parts: Iterable[bytes], fields: tuple[Field, ...]) -> bytes:
-    """One Arrow IPC stream with the rows of all, empty when there are none."""
-    schema = arrow_schema(fields)
-    tables = [pa.ipc.open_stream(part).read_all().select(schema.names).cast(schema) for part in parts if part]
-    if not tables:
-        return b""
-    return _ipc(pa.concat_tables(tables).unify_dictionaries().combine_chunks())

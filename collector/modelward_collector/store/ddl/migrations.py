@@ -23,8 +23,8 @@ DURABLE = (
     "vertical_merge_algorithm_min_rows_to_activate = 1, vertical_merge_algorithm_min_bytes_to_activate = 0"
 )
 """Settings of every table whose rows are acknowledged. The engine's defaults lose rows at a power cut and deduplicate
-nothing. Small parts stay compact: one file to sync instead of one for each column. Merges go column by column with small buffers: otherwise
-a merge of ten parts of 80 columns takes over 400 MB (measured at 60,000 rows/s: 47 MB against the limit of 450)."""
+nothing. Small parts stay compact: one file to sync instead of one for each column. Merges go column by column with small
+buffers: else a merge of ten parts of 80 columns takes over 400 MB (measured at 60,000 rows/s: 47 MB this way)."""
 
 _EXTRA_DAYS = {"batches": 2, "bindings": 2, "detections_raw": 0, "events_raw": 0, "quarantine": 0, "ledger_raw": 2}
 """Days that a table keeps beyond the retention: names of batches outlive the events, so that a resend is known."""

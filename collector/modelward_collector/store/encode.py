@@ -1,0 +1,48 @@
+"""How groups are written: Arrow streams for the engine, times and column names as it reads them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from modelward_proto.fields import Field, arrow_schema
+
+
+def timestamp(ns: int) -> str:
+    """A time as the engine reads it in JSON, UTC, nanoseconds."""
+    seconds, rest = divmod(ns, 10**9)
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds)) + f".{rest:09d}"
+
+
+def columns_of(fields: tuple[Field, ...]) -> tuple[str, ...]:
+    """Columns of fields."""
+    return tuple(f.column for f in fields)
+
+
+def span(events: pa.Table) -> tuple[int, int]:
+    """Times of the earliest and the latest row, in nanoseconds."""
+    if not events.num_rows:
+        return 0, 0
+    found = pc.min_max(events.column("time"))
+    return found["min"].value, found["max"].value
+
+
+def ipc(table: pa.Table, *, compressed: bool = False) -> bytes:
+    """A table as an Arrow IPC stream of one batch. Compressed where many wait at a time."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="lz4" if compressed else None, use_threads=False)
+    with pa.ipc.new_stream(sink, table.schema, options=options) as stream:
+        stream.write_table(table.combine_chunks())
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def joined(parts: Iterable[bytes], fields: tuple[Field, ...]) -> bytes:
+    """One Arrow IPC stream with the rows of all, empty when there are none."""
+    schema = arrow_schema(fields)
+    tables = [pa.ipc.open_stream(part).read_all().select(schema.names).cast(schema) for part in parts if part]
+    if not tables:
+        return b""
+    return ipc(pa.concat_tables(tables).unify_dictionaries().combine_chunks())
