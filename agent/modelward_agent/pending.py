@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from modelward_agent.sensor.records import joined
 from modelward_agent.spool.batch import Layout, Loss, count_kinds
 
 Records = np.ndarray[Any, Any]
@@ -32,25 +33,6 @@ class Part:
     positions: dict[int, int]
 
 
-def _laid_out(records: Records, dtype: np.dtype[Any]) -> Records:
-    """Records in the kernel's layout. Arrays that numpy joined have lost it: members that overlap stand one behind another."""
-    if records.dtype == dtype:
-        return records
-    fixed = np.zeros(len(records), dtype)
-    for name in dtype.names or ():
-        fixed[name] = records[name]
-    return fixed
-
-
-def _join(parts: list[Records], dtype: np.dtype[Any]) -> Records:
-    """One array of all parts. numpy's concatenate would pack a dtype with gaps or overlaps, so it sees plain bytes."""
-    joined = np.empty(sum(map(len, parts)), dtype)
-    if parts:
-        plain = f"V{dtype.itemsize}"
-        np.concatenate([part.view(plain) for part in parts], out=joined.view(plain))
-    return joined
-
-
 class Pending:
     """Collects drained records until they are due."""
 
@@ -62,7 +44,6 @@ class Pending:
         """Take records over. ``positions``: consumer positions of the rings behind these records."""
         for records, into in ((small, self._small), (large, self._large)):
             if len(records):
-                records = _laid_out(records, self._layout.small if into is self._small else self._layout.large)
                 into.append(records)
                 self.records += len(records)
                 self.bytes += records.nbytes
@@ -96,8 +77,8 @@ class Pending:
     def take(self, *, apart: bool) -> list[Part]:
         """Everything, as batches to be. ``apart``: the control rings' records for themselves, so that a full spool can
         drop opens and keep what started and ended."""
-        small = _join(self._small, self._layout.small)
-        large = _join(self._large, self._layout.large)
+        small = joined(self._small, self._layout.small)
+        large = joined(self._large, self._layout.large)
         losses = tuple((hop, kind, count) for (hop, kind), count in self._losses.items())
         positions = self._positions
         self._clear()

@@ -116,16 +116,6 @@ def paths(server: StreamServer) -> list[str]:
     return [path for number in sorted(first) for path in rows_of(first[number])["file_path"].to_pylist()]
 
 
-def test_records_of_several_rings_that_numpy_joined_are_spooled_in_the_kernels_layout(agent: Agent) -> None:
-    parts = [opens(3), opens(2, 3)]
-    joined = np.concatenate(parts)
-    assert joined.dtype != parts[0].dtype
-    agent.feed(joined)
-    agent.turn(lambda: agent.writer.last_number == 1)
-    (path,) = agent.writer.folder.path.glob("*1-live-*")
-    assert b"".join(part.tobytes() for part in parts) in path.read_bytes()
-
-
 def test_records_become_rows_on_the_wire(agent: Agent, server: StreamServer) -> None:
     agent.turn(lambda: agent.sender.stream_up)
     agent.feed(opens(50))

@@ -106,3 +106,12 @@ def test_an_object_without_types_is_refused(tmp_path: Path, content: bytes) -> N
     (tmp_path / "bad.bpf.o").write_bytes(content)
     with pytest.raises(SensorError, match="BTF"):
         Btf(tmp_path / "bad.bpf.o")
+
+
+def test_records_of_several_rings_keep_the_kernels_layout_when_joined() -> None:
+    parts = [np.zeros(3, records.SMALL), np.zeros(2, records.SMALL)]
+    parts[0]["time_ns"], parts[1]["inode"] = 7, 9
+    assert np.concatenate(parts).dtype != records.SMALL, "numpy keeps the layout by itself now: records.joined can go"
+    joined = records.joined(parts, records.SMALL)
+    assert joined.dtype == records.SMALL
+    assert joined.tobytes() == b"".join(part.tobytes() for part in parts)

@@ -7,11 +7,13 @@ connect, ...), and ``text``. Members whose C names are too short to stand alone 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from modelward_agent.sensor.btf import Btf
 
@@ -66,6 +68,15 @@ def __getattr__(name: str) -> np.dtype[np.void]:
     if name == "LARGE":
         return dtype("mw_large")
     raise AttributeError(name)
+
+
+def joined(parts: Sequence[npt.NDArray[np.void]], kind: np.dtype[np.void]) -> npt.NDArray[np.void]:
+    """One array of all parts. numpy's concatenate would pack a dtype whose members overlap, so it sees plain bytes."""
+    made = np.empty(sum(map(len, parts)), kind)
+    if parts:
+        plain = f"V{kind.itemsize}"
+        np.concatenate([part.view(plain) for part in parts], out=made.view(plain))
+    return made
 
 
 def texts(record: np.void) -> list[bytes]:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelward_agent.sensor.constants import Ring
+from modelward_agent.sensor.records import joined
 
 _BUSY = 1 << 31
 _HEADER = 8
@@ -138,7 +139,7 @@ class Rings:
         parts = [part for ring in rings if (part := self._readers[ring].drain(limit)).size]
         if not parts:
             return np.empty(0, dtype)
-        records = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        records = parts[0] if len(parts) == 1 else joined(parts, dtype)
         return records[np.argsort(records["time_ns"], kind="stable")]
 
     def commit(self, positions: Mapping[int, int]) -> None:
