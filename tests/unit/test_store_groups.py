@@ -156,6 +156,38 @@ def test_a_batch_that_the_engine_refuses_is_quarantined_and_its_group_is_stored(
     assert store.sql("SELECT count() FROM modelward.quarantine") == [[1]]
 
 
+def test_detections_that_the_engine_refuses_do_not_stop_the_store(store: Store) -> None:
+    store.change("ALTER TABLE modelward.detections_raw ADD CONSTRAINT poison CHECK detection_id != 'd1'")
+    assert store.store(request(1, detected=True), request(2)) == [Outcome()] * 2
+    assert store.store(request(3, detected=True)) == [Outcome()]
+    assert store.counts() == (30, 1, 0, 3)
+    assert [p.suffix for p in store.journal.iterdir()] == [".refused"]
+
+
+def test_thousands_of_detections_of_one_group_are_stored_once(store: Store) -> None:
+    flood = request(1)
+    table = pa.ipc.open_stream(detection(1)).read_all()
+    many = pa.concat_tables([table] * 9000)
+    index = many.schema.get_field_index("detection_id")
+    many = many.set_column(index, many.schema.field(index), pa.array([f"{n:032d}" for n in range(9000)]))
+    flood.detections = ipc(many)
+    again = request(2)
+    again.detections = flood.detections
+    assert store.store(flood) == [Outcome()]
+    assert store.store(again) == [Outcome()]
+    assert store.counts() == (20, 9000, 0, 2)
+
+
+def test_a_day_left_unfinished_does_not_spoil_the_totals_of_the_next(store: Store) -> None:
+    store.change("RENAME TABLE modelward.detections_raw TO modelward.away")
+    outcomes = store.store(request(1, days_ago=1, detected=True, event_name="exec"), request(2, event_name="exec"))
+    assert [isinstance(o, StoreBusy) for o in outcomes] == [True, True]
+    store.change("RENAME TABLE modelward.away TO modelward.detections_raw")
+    again = request(1, days_ago=1, detected=True, event_name="exec"), request(2, event_name="exec")
+    assert store.store(*again) == [Outcome(), Outcome()]
+    assert store.lane.call(lambda c: store.writer.totals(c, KEY)) == ({"exec": 20}, {})
+
+
 def test_the_same_batch_twice_in_one_group_is_stored_once(store: Store) -> None:
     assert store.store(request(1), request(1), request(2)) == [Outcome()] * 3
     assert store.counts() == (20, 0, 0, 2)

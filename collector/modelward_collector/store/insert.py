@@ -31,10 +31,12 @@ _log = logging.getLogger(__name__)
 
 DAY_NS = 86_400 * 10**9
 
-RESOURCE_CODES = frozenset({
-    23, 24, 25, 33, 74, 75, 76, 159, 160, 173, 209, 210, 236, 241, 243, 252, 290, 394, 412, 701, 1001,
-})
-"""Errors of the machine, not of the data: memory, disk, time, files, too many parts. The group is tried again later."""
+DATA_CODES = frozenset({6, 26, 27, 32, 33, 38, 41, 53, 69, 70, 72, 117, 131, 190, 321, 349, 469, 636})
+"""Errors that blame the rows: cannot be parsed or converted, out of range, violates a constraint. After any other, such as
+memory, disk or a missing table, the group is tried again: nothing is set aside for what is not its fault."""
+
+ASKED = 2_000
+"""Detections asked for in one query: the engine reads 256 KiB of SQL."""
 
 
 class StoreBusy(Exception):
@@ -147,6 +149,11 @@ class Writer:
         return table.cast(self._stored_schema) if table.schema.types != self._stored_schema.types else table
 
     def _store_day(self, connection: Connection, batches: list[Batch]) -> list[Outcome | StoreBusy]:
+        try:
+            # A day before this one may have left its group unfinished; totals are counted on top of it.
+            self.settle(connection)
+        except (EngineError, OSError) as e:
+            return [StoreBusy(str(e)) for _ in batches]
         group = self._compose(connection, batches)
         events = pa.concat_tables([b.events for b in batches]).unify_dictionaries().combine_chunks()
         try:
@@ -179,7 +186,7 @@ class Writer:
                 return [Outcome() for _ in batches]
         except (EngineError, OSError) as e:
             return [StoreBusy(str(e)) for _ in batches]
-        if error.code in RESOURCE_CODES or error.code == 0:
+        if error.code not in DATA_CODES:
             return [StoreBusy(str(error)) for _ in batches]
         if len(batches) > 1:
             return [outcome for batch in batches for outcome in self._store_day(connection, [batch])]
@@ -228,22 +235,16 @@ class Writer:
 
     def _follow(self, connection: Connection, group: Group) -> None:
         """Insert what follows the events of a group, each only if it is missing."""
-        if group.detections:
-            found = pa.ipc.open_stream(group.detections).read_all()
-            ids = found.column("detection_id").to_pylist()
-            listed = ", ".join(map(literal, ids))
-            stored = {r[0] for r in rows(
-                connection, f"SELECT detection_id FROM modelward.detections_raw WHERE detection_id IN ({listed})")}
-            wanted: dict[str, int] = {}
-            for index, name in enumerate(ids):
-                if name not in stored:
-                    wanted.setdefault(name, index)
-            if wanted:
-                data = ipc(found.take(pa.array(wanted.values(), pa.int64())))
-                insert(connection, "detections_raw", columns_of(DETECTION_FIELDS), data, group.name, self._scratch)
-        if group.bindings:
-            insert(connection, "bindings", columns_of(BINDING_FIELDS), group.bindings, group.name, self._scratch)
-            self.bound += 1
+        for work in (self._insert_detections, self._insert_bindings):
+            try:
+                work(connection, group)
+            except EngineError as e:
+                if e.code not in DATA_CODES:
+                    raise
+                # What time does not heal must not stop everything that comes after: the file stays for a person.
+                self._journal.keep_aside(group)
+                _log.critical("detections or bindings of a group are refused; its journal file is kept", extra={
+                    "group": group.name, "error": str(e)})
         first = group.members[0]
         key = EpochKey(first.host, first.agent_id, first.epoch)
         if self._held.checksum(connection, key, first.number) is None:
@@ -253,6 +254,29 @@ class Writer:
             self._held.add(connection, key, member.number, member.checksum)
             if name["kinds"]:
                 self._held.epoch(connection, key).stored = dict(zip(name["kinds"], name["totals"], strict=True))
+
+    def _insert_detections(self, connection: Connection, group: Group) -> None:
+        if not group.detections:
+            return
+        found = pa.ipc.open_stream(group.detections).read_all()
+        ids = found.column("detection_id").to_pylist()
+        stored: set[str] = set()
+        for start in range(0, len(ids), ASKED):
+            listed = ", ".join(map(literal, ids[start : start + ASKED]))
+            stored.update(r[0] for r in rows(
+                connection, f"SELECT detection_id FROM modelward.detections_raw WHERE detection_id IN ({listed})"))
+        wanted: dict[str, int] = {}
+        for index, name in enumerate(ids):
+            if name not in stored:
+                wanted.setdefault(name, index)
+        if wanted:
+            data = ipc(found.take(pa.array(wanted.values(), pa.int64())))
+            insert(connection, "detections_raw", columns_of(DETECTION_FIELDS), data, group.name, self._scratch)
+
+    def _insert_bindings(self, connection: Connection, group: Group) -> None:
+        if group.bindings:
+            insert(connection, "bindings", columns_of(BINDING_FIELDS), group.bindings, group.name, self._scratch)
+            self.bound += 1
 
     def _set_aside(self, connection: Connection, key: EpochKey, request: AppendRequest,
                    reason: str) -> Outcome | StoreBusy:

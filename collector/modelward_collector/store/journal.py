@@ -82,6 +82,12 @@ class Journal:
         """Forget a group. Not made durable: to settle a finished group once more changes nothing."""
         self._path(name).unlink(missing_ok=True)
 
+    def keep_aside(self, group: Group) -> None:
+        """Keep a second copy that is never settled, for a person to look at."""
+        path = self._path(group.name)
+        if path.exists():
+            path.with_suffix(".refused").write_bytes(path.read_bytes())
+
     def unfinished(self) -> Iterator[Group]:
         """Groups that were begun and not finished, oldest first. A torn file is removed: its insert never began."""
         for path in sorted(self._folder.glob("*.group")):
