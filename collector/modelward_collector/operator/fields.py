@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from modelward_proto.fields import STORED, Field
 from rich.text import Text
@@ -36,7 +37,7 @@ def show_fields(word: str, *, as_json: bool) -> int:
     return 0 if found else 1
 
 
-def _row(f: Field) -> dict[str, object]:
+def _row(f: Field) -> dict[str, Any]:
     return {
         "name": f.name,
         "column": f.column,
@@ -49,9 +50,9 @@ def _row(f: Field) -> dict[str, object]:
     }
 
 
-def _meaning(row: dict[str, object]) -> Text:
+def _meaning(row: dict[str, Any]) -> Text:
     text = Text(safe(row["doc"]))
     values = row["values"]
     if values:
-        text.append(("\n" if text.plain else "") + " | ".join(str(v) for v in values), "dim")  # type: ignore[attr-defined]
+        text.append(("\n" if text.plain else "") + " | ".join(str(v) for v in values), "dim")
     return text

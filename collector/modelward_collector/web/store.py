@@ -83,7 +83,7 @@ class Store:
 
     async def close(self) -> None:
         """End the channel and the calls on it."""
-        await self._channel.close()
+        await self._channel.close(None)
 
     async def _call(
         self, method: Any, sql: str, parameters: Mapping[str, str], form: str, max_rows: int, seconds: float
