@@ -129,6 +129,8 @@ def _column(table: pa.Table, field: Field) -> pa.Array:
         return _zeros(field, table.num_rows)
     column = table.column(index)
     array = column.chunk(0) if column.num_chunks else pa.array([], column.type)
+    if field.type in ("string", "closed") and not _holds_text(array.type):
+        raise PayloadError(f"column {field.column} cannot be read as text")
     try:
         if field.type == "closed":
             return _closed(array, field)
@@ -144,6 +146,11 @@ def _column(table: pa.Table, field: Field) -> pa.Array:
             raise
         raise PayloadError(f"column {field.column} cannot be read as {field.type}") from e
     return array.fill_null(_zero(field)) if array.null_count else array
+
+
+def _holds_text(kind: pa.DataType) -> bool:
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value))
 
 
 def _closed(array: pa.Array, field: Field) -> pa.Array:

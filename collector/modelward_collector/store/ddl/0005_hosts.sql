@@ -18,7 +18,8 @@ CREATE TABLE modelward.hosts_raw (
     problems Array(String),
     doors Array(Tuple(effect String, door String, reason String, proven Bool, loss String))
 ) ENGINE = ReplacingMergeTree(updated)
-ORDER BY (host_name, agent_id);
+ORDER BY (host_name, agent_id)
+TTL toDateTime(updated) + INTERVAL {days:hosts_raw} DAY;
 
 -- The loss ledger: how many events of a kind reached a hop since the epoch began.
 CREATE TABLE modelward.ledger_raw (

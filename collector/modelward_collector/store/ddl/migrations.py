@@ -26,7 +26,8 @@ DURABLE = (
 nothing. Small parts stay compact: one file to sync instead of one for each column. Merges go column by column with small
 buffers: else a merge of ten parts of 80 columns takes over 400 MB (measured at 60,000 rows/s: 47 MB this way)."""
 
-_EXTRA_DAYS = {"batches": 2, "bindings": 2, "detections_raw": 0, "events_raw": 0, "quarantine": 0, "ledger_raw": 2}
+_EXTRA_DAYS = {"batches": 2, "bindings": 2, "detections_raw": 0, "events_raw": 0, "hosts_raw": 2,
+               "ledger_raw": 2, "quarantine": 0}
 """Days that a table keeps beyond the retention: names of batches outlive the events, so that a resend is known."""
 
 
