@@ -35,9 +35,7 @@ class Whole:
         server.stop()
         outcome = self.watch.wait(server.pid, expected)
         found = "\n".join(map(_shown, self.watch.of(server.pid)))
-        assert not outcome.missing, (
-            f"not detected: {[e.words() for e in outcome.missing]}; detected:\n{found}"
-        )
+        assert not outcome.missing, f"not detected: {[e.words() for e in outcome.missing]}; detected:\n{found}"
         assert not outcome.other, f"more than expected was detected:\n{found}"
 
 
@@ -57,6 +55,6 @@ def running(*, applications: Sequence[Path] = (), rules: Sequence[Path] = ()) ->
         stack = Stack(processes, folder, rules=rules)
         opened.callback(stack.close)
         stack.start()
-        watch = Watch(stack.console.url, folder)
+        watch = Watch(stack.console.url, folder, every_s=0.5)
         opened.callback(watch.close)
         yield Whole(folder, processes, stack, Place(processes, folder, applications), watch)

@@ -16,6 +16,9 @@ from modelward_proto.text import escape
 
 _PR_SET_CHILD_SUBREAPER = 36
 
+_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
+"""Starts a program that gets SIGTERM when we are killed and cannot stop it ourselves; it gives way to the program."""
+
 
 class DemoError(Exception):
     """Something that the demo needs did not happen; the message says what, and ends with the program's last
@@ -51,7 +54,7 @@ class Processes:
         log = self._logs / f"{name}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [str(part) for part in argv],
+                [*_WITH_US, *(str(part) for part in argv)],
                 env=None if env is None else dict(env),
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,

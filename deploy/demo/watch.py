@@ -15,13 +15,12 @@ from deploy.demo.console import Console, Detection
 from deploy.demo.expect import Expected, Outcome, compare
 from deploy.demo.processes import DemoError
 
-_EVERY_S = 0.1
-
 
 class Watch:
-    """A thread that asks the collector for its detections ten times a second, over HTTP like everyone."""
+    """A thread that asks the collector for its detections again and again, over HTTP like everyone."""
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, every_s: float = 0.1) -> None:
+        self._every_s = every_s
         self._console = Console(url)
         self._folder = folder
         self._lock = threading.Lock()
@@ -40,7 +39,7 @@ class Watch:
         self._console.close()
 
     def _look(self) -> None:
-        while not self._ended.wait(_EVERY_S):
+        while not self._ended.wait(self._every_s):
             with contextlib.suppress(httpx.HTTPError):
                 self._take(self._console.detections())
 
@@ -61,15 +60,18 @@ class Watch:
         return [detection for detection in self.all() if detection.root_pid == pid]
 
     def delay_s(self, detection: Detection) -> float:
-        """Seconds from the kernel hook to the first look that found it stored: at most 0.1 s too long."""
+        """Seconds from the kernel hook to the first look that found it stored: too long by one interval at most."""
         return (self._seen_ns[detection.id] - detection.event_ns) / 1e9
 
     def wait(self, pid: int, expected: Sequence[Expected], timeout_s: float = 25.0) -> Outcome:
-        """Wait for what is expected of the workload of ``pid``, then :meth:`settle`."""
+        """Settle, and compare what is expected of the workload of ``pid`` with what is stored.
+
+        A model's name may come later than what it did: the time out is for that.
+        """
+        self.settle()
         deadline = time.monotonic() + timeout_s
         while compare(expected, self.of(pid)).missing and time.monotonic() < deadline:
-            time.sleep(_EVERY_S)
-        self.settle()
+            time.sleep(self._every_s)
         return compare(expected, self.of(pid))
 
     def settle(self, timeout_s: float = 30.0) -> None:

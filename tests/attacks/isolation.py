@@ -16,9 +16,7 @@ OUTSIDE = "93.184.216.34"
 """A public address; in the server's network it is the loopback device."""
 
 _CLONE_NEWNET = 0x40000000
-_SCRIPT = (
-    f'ip link set lo up && ip addr add {METADATA}/32 dev lo && ip addr add {OUTSIDE}/32 dev lo && exec "$@"'
-)
+_SCRIPT = f'ip link set lo up && ip addr add {METADATA}/32 dev lo && ip addr add {OUTSIDE}/32 dev lo && exec "$@"'
 
 ALONE = ("unshare", "--net", "sh", "-c", _SCRIPT, "sh")
 """Starts the program that follows in a network with nothing but itself, under its own process id."""

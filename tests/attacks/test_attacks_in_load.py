@@ -54,9 +54,7 @@ def test_shell_of_a_pickle_swapped_in_while_another_model_serves_is_detected_in_
     first, second = whole.place.models / "finch.joblib", whole.place.models / "siskin.pkl"
     models.write_classifier(first)
     callee = Callee("exit\n")
-    shell = models.Call(
-        subprocess.call, ["/bin/sh", "-c", f"exec bash -c 'echo hi >/dev/tcp/127.0.0.1/{callee.port}'"]
-    )
+    shell = models.Call(subprocess.call, ["/bin/sh", "-c", f"exec bash -c 'echo hi >/dev/tcp/127.0.0.1/{callee.port}'"])
     second.write_bytes(pickle.dumps([shell, models.classifier()]))
     server = whole.place.uvicorn("swap_app", first).wait()
     server.client.classify(30)
@@ -139,7 +137,5 @@ def test_quiet_child_of_a_load_that_acts_in_serve_is_tied_to_that_load(whole: Wh
     whole.detects(
         server,
         Expected("shell_in_load", ("serve",), (PYTHON, SHELL), server.model, by_origin=True),
-        Expected(
-            "credential_read_in_load", ("serve",), (PYTHON, SHELL, "curl"), server.model, by_origin=True
-        ),
+        Expected("credential_read_in_load", ("serve",), (PYTHON, SHELL, "curl"), server.model, by_origin=True),
     )

@@ -88,9 +88,7 @@ def test_program_that_is_younger_than_the_server_is_detected(whole: Whole) -> No
     program = str(whole.place.home / "fresh")
     _execute(
         server,
-        "import shutil, subprocess\n"
-        f"shutil.copy({shutil.which('true')!r}, {program!r})\n"
-        f"subprocess.call([{program!r}])\n",
+        f"import shutil, subprocess\nshutil.copy({shutil.which('true')!r}, {program!r})\nsubprocess.call([{program!r}])\n",
     )
     whole.detects(
         server,

@@ -10,7 +10,7 @@ import pytest
 from tests.stack import Whole, running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def whole() -> Iterator[Whole]:
     with running(applications=[Path(__file__).parent / "servers"]) as everything:
         yield everything

@@ -64,9 +64,7 @@ def test_models_loaded_on_demand_and_swapped_while_health_is_asked_for(whole: Wh
 
     def probe() -> None:
         while not ended.wait(0.05):
-            subprocess.run(
-                ["curl", "-s", "-o", "/dev/null", f"http://127.0.0.1:{server.port}/health"], check=False
-            )
+            subprocess.run(["curl", "-s", "-o", "/dev/null", f"http://127.0.0.1:{server.port}/health"], check=False)
 
     probing = threading.Thread(target=probe)
     probing.start()

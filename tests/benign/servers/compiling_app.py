@@ -31,10 +31,7 @@ class Sample(BaseModel):
 
 def kernel() -> ctypes.CDLL:
     """The compiled kernel, from the cache of this user."""
-    folder = (
-        Path(f"/tmp/torchinductor_{os.environ.get('USER', 'server')}")
-        / hashlib.sha256(SOURCE.encode()).hexdigest()[:16]
-    )
+    folder = Path(f"/tmp/torchinductor_{os.environ.get('USER', 'server')}") / hashlib.sha256(SOURCE.encode()).hexdigest()[:16]
     library = folder / "kernel.so"
     with compiling:
         if not library.exists():
@@ -42,9 +39,7 @@ def kernel() -> ctypes.CDLL:
             (folder / "kernel.c").write_text(SOURCE)
             subprocess.run([sys.executable, "-c", "import platform; platform.machine()"], check=True)
             made = folder / "kernel.so.part"
-            subprocess.run(
-                ["gcc", "-O2", "-shared", "-fPIC", "-o", str(made), str(folder / "kernel.c")], check=True
-            )
+            subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", str(made), str(folder / "kernel.c")], check=True)
             made.rename(library)
     return ctypes.CDLL(str(library))
 
