@@ -50,9 +50,10 @@ def early(whole: Whole) -> Iterator[tuple[ModelServer, ModelServer]]:
 
 
 def test_server_that_was_there_before_the_agent_is_watched(whole: Whole, early: tuple[ModelServer, ModelServer]) -> None:
-    """Which model it serves cannot be known any more: it read the file and closed it."""
+    """Which model it serves cannot be known any more: it read the file and closed it. That it serves is reconstructed until
+    it answers again.
+    """
     server = early[0]
-    server.client.report("Report")
     server.client.read_through(str(whole.place.credentials))
     outcome = whole.watch.wait(server.pid, [Expected("credential_read", ("serve",), (PYTHON,), "")])
     assert outcome.exact, whole.watch.of(server.pid)
