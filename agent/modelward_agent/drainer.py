@@ -251,7 +251,7 @@ class Drainer:
         self._close_batch()
         self._writer.poll(force=True)
         self._sender.tell("status", self.status())
-        self._hear(self._sender.stop(timeout_s=3.0))
+        self._hear(self._sender.stop(timeout_s=10.0))
         self._writer.close()
 
 

@@ -32,7 +32,7 @@ from modelward_agent.transport.target import Target
 
 log = logging.getLogger(__name__)
 
-STOP_S = 2.5
+STOP_S = 8.0
 RESULTS_EVERY_S = 0.2
 MAX_BACKLOG = 4096
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
