@@ -1,7 +1,7 @@
 """Builds the kernel objects, and tells whether those in the tree are what the sources make.
 
-The objects are checked in, like the generated protobuf code, so that a user needs no compiler; ``BUILT`` beside them names the sources and
-the compiler. ``make test`` builds them again and compares byte by byte.
+The objects are checked in, like the generated protobuf code, so that a user needs no compiler; ``BUILT`` beside them names
+the sources and the compiler. ``make test`` builds them again and compares byte by byte.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def build(target: Path) -> None:
                          "run 'deploy/packages.sh compile'")
     target.mkdir(parents=True, exist_ok=True)
     for source in programs():
-        made = subprocess.run([COMPILER, *FLAGS, "-c", source.name, "-o", str(target / object_name(source))], cwd=HERE, check=False)
+        command = [COMPILER, *FLAGS, "-c", source.name, "-o", str(target / object_name(source))]
+        made = subprocess.run(command, cwd=HERE, check=False)
         if made.returncode:
             raise SystemExit(made.returncode)
 
@@ -85,9 +86,10 @@ def check() -> int:
     made_by, here = json.loads(RECORD.read_text())["compiler"], _version()
     with tempfile.TemporaryDirectory() as scratch:
         build(Path(scratch))
-        different = [s for s in programs() if (Path(scratch) / object_name(s)).read_bytes() != (OBJECTS / object_name(s)).read_bytes()]
+        names = [object_name(source) for source in programs()]
+        different = [name for name in names if (Path(scratch) / name).read_bytes() != (OBJECTS / name).read_bytes()]
     if different and made_by == here:
-        print(f"not what the sources make: {', '.join(object_name(s) for s in different)}; run 'make bpf'", file=sys.stderr)
+        print(f"not what the sources make: {', '.join(different)}; run 'make bpf'", file=sys.stderr)
         return 1
     print(f"kernel objects are current, {'equal byte by byte' if not different else f'made by another compiler ({made_by})'}")
     return 0

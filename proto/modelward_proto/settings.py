@@ -1,7 +1,8 @@
 """Settings of the daemons and the command: a flag beats the environment, which beats the file, which beats the default.
 
-A daemon declares its settings once, as a frozen dataclass whose fields are made by :func:`setting`. From that come the flags (``--state-dir``), the
-variables (``MODELWARD_AGENT_STATE_DIR``), the keys of the TOML file (``state_dir``), their checks and ``--help``.
+A daemon declares its settings once, as a frozen dataclass whose fields are made by :func:`setting`. From that come the flags
+(``--state-dir``), the variables (``MODELWARD_AGENT_STATE_DIR``), the keys of the TOML file (``state_dir``), their checks and
+``--help``.
 """
 
 from __future__ import annotations
