@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from modelward_collector.rules.parse import parse
 from modelward_collector.rules.rule import Problem, RuleError
 
@@ -207,3 +209,59 @@ def test_a_file_that_is_too_large_is_refused_unread() -> None:
 def test_every_problem_of_a_file_is_said_in_the_order_of_its_lines() -> None:
     text = GOOD.replace("process.executable.class: shell\n", "proces.pid: 1\n").replace("level: high", "level: loud")
     assert [p.line for p in problems(text)] == [6, 11]
+
+
+PIECES = [
+    "\n",
+    " ",
+    ":",
+    "|",
+    "- ",
+    "{",
+    "}",
+    "[",
+    "]",
+    '"',
+    "'",
+    "0",
+    "null",
+    "true",
+    ".inf",
+    "2026-11-25",
+    "1_0",
+    "!!binary ",
+    "!x ",
+    "? ",
+    "&a ",
+    "<<: ",
+    "%",
+    "#",
+    "~",
+    "0x1f",
+    "-1",
+    "1e999",
+    "\x85",
+    "é",
+    "*",
+    "(",
+    ")",
+    "not ",
+    "1 of ",
+    "them",
+    "|re",
+    "|cidr",
+    "|all",
+    "|fieldref",
+]
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.integers(0, len(GOOD)), st.integers(0, 12), st.lists(st.sampled_from(PIECES), max_size=3).map("".join))
+def test_no_damage_to_a_file_does_more_than_refuse_it(at: int, length: int, piece: str) -> None:
+    damaged = (GOOD[:at] + piece + GOOD[at + length :]).encode()
+    try:
+        found = [Problem("a.yml", 1, parse("a.yml", damaged).id)]
+    except RuleError as e:
+        found = e.problems
+    assert found
+    assert all(problem.file == "a.yml" and problem.line >= 0 and problem.message for problem in found)

@@ -160,3 +160,20 @@ def test_broken_list_of_classes_is_named_and_the_shipped_one_stays(tmp_path: Pat
     judge = Judge([tmp_path])
     assert [(problem.line, "'credential'" in problem.message) for problem in judge.problems()] == [(2, True)]
     assert judge.classify(frame([{"file.path": "/etc/shadow"}]))["file_class"].to_list() == ["credential"]
+
+
+def test_broken_edit_of_own_classes_keeps_the_last_good_lists(tmp_path: Path) -> None:
+    lists = tmp_path / "classes.yml"
+    lists.write_text("version: 1\nfiles:\n  credential:\n    names: [house.key]\n")
+    judge = Judge([tmp_path])
+    lists.write_text("files: [")
+    assert judge.reload() is True
+    assert len(judge.problems()) == 1
+    assert judge.classify(frame([{"file.path": "/srv/house.key"}]))["file_class"].to_list() == ["credential"]
+
+
+def test_class_lists_that_did_not_change_are_not_read_again(tmp_path: Path) -> None:
+    judge = Judge([tmp_path])
+    before = judge._folder.classes
+    judge.reload()
+    assert judge._folder.classes is before

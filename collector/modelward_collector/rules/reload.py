@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from modelward_collector.rules.classes import Classes
 from modelward_collector.rules.parse import parse
@@ -20,12 +21,15 @@ MAX_RULES = 5000
 Stamp = tuple[int, int, int]
 
 
+T = TypeVar("T")
+
+
 @dataclass(slots=True)
-class _File:
+class _File(Generic[T]):
     stamp: Stamp
     digest: str
-    rule: Rule | None
-    """The last good version."""
+    good: T | None
+    """The last good version of what it holds."""
     problems: tuple[Problem, ...]
 
 
@@ -39,8 +43,8 @@ class RuleFolder:
         self.rules: list[Rule] = []
         self.problems: list[Problem] = []
         self.classes = Classes.shipped()
-        self._files: dict[Path, _File] = {}
-        self._classes: dict[Path, _File] = {}
+        self._files: dict[Path, _File[Rule]] = {}
+        self._classes: dict[Path, _File[bytes]] = {}
         self.refresh()
 
     def refresh(self) -> bool:
@@ -61,58 +65,57 @@ class RuleFolder:
             class_paths += [path for path in found if path.name == CLASSES]
         if len(rule_paths) > MAX_RULES:
             problems.append(Problem(str(rule_paths[MAX_RULES].parent), 0, f"more than {MAX_RULES} rules; the rest is left out"))
-        self._files = {path: self._rule(path) for path in rule_paths[:MAX_RULES]}
+        self._files = {path: _read(path, self._files.get(path), parse) for path in rule_paths[:MAX_RULES]}
         self._read_classes(class_paths, problems)
         by_id: dict[str, Rule] = {}
         for file in self._files.values():
             problems += file.problems
-            if file.rule is None:
+            if (rule := file.good) is None:
                 continue
-            if (other := by_id.get(file.rule.id)) is not None:
-                problems.append(Problem(file.rule.file, 0, f"rule id {file.rule.id} is taken by {other.file}"))
+            if (other := by_id.get(rule.id)) is not None:
+                problems.append(Problem(rule.file, 0, f"rule id {rule.id} is taken by {other.file}"))
             else:
-                by_id[file.rule.id] = file.rule
+                by_id[rule.id] = rule
         self.rules = list(by_id.values())
         self.problems = problems
         return before != (self.rules, self.problems, [file.digest for file in self._classes.values()])
 
-    def _rule(self, path: Path) -> _File:
-        known = self._files.get(path)
-        try:
-            stamp = _stamp(path)
-            if known is not None and known.stamp == stamp:
-                return known
-            raw = path.read_bytes()
-        except OSError as e:
-            gone = Problem(str(path), 0, f"cannot read the file: {e.strerror or e}")
-            return _File((0, 0, 0), "", known.rule if known else None, (gone,))
-        digest = hashlib.sha256(raw).hexdigest()
-        if known is not None and known.digest == digest:
-            known.stamp = stamp
-            return known
-        try:
-            return _File(stamp, digest, parse(str(path), raw), ())
-        except RuleError as e:
-            last = known.rule if known else None
-            note = "; its last good version stays in force" if last else ""
-            return _File(stamp, digest, last, tuple(Problem(p.file, p.line, p.message + note) for p in e.problems))
-
     def _read_classes(self, paths: list[Path], problems: list[Problem]) -> None:
-        files: dict[Path, _File] = {}
-        sources: list[tuple[str, bytes]] = []
-        for path in paths:
-            try:
-                raw = path.read_bytes()
-                files[path] = _File(_stamp(path), hashlib.sha256(raw).hexdigest(), None, ())
-                Classes([(str(path), raw)])
-                sources.append((str(path), raw))
-            except OSError as e:
-                problems.append(Problem(str(path), 0, f"cannot read the file: {e.strerror or e}"))
-            except RuleError as e:
-                problems += e.problems
-        if [file.digest for file in files.values()] != [file.digest for file in self._classes.values()]:
-            self.classes = Classes(sources)
+        files = {path: _read(path, self._classes.get(path), _lists) for path in paths}
+        for file in files.values():
+            problems += file.problems
+        good = {path: file.good for path, file in files.items() if file.good is not None}
+        if good != {path: file.good for path, file in self._classes.items() if file.good is not None}:
+            self.classes = Classes((str(path), raw) for path, raw in good.items())
         self._classes = files
+
+
+def _lists(file: str, raw: bytes) -> bytes:
+    """The bytes of a ``classes.yml``, once they were seen to be good."""
+    Classes([(file, raw)])
+    return raw
+
+
+def _read(path: Path, known: _File[T] | None, reader: Callable[[str, bytes], T]) -> _File[T]:
+    """What a file holds now; as it was known when it did not change; its last good version when it is broken."""
+    last = known.good if known else None
+    try:
+        stamp = _stamp(path)
+        if known is not None and known.stamp == stamp:
+            return known
+        raw = path.read_bytes()
+    except OSError as e:
+        return _File((0, 0, 0), "", last, (Problem(str(path), 0, f"cannot read the file: {e.strerror or e}"),))
+    digest = hashlib.sha256(raw).hexdigest()
+    if known is not None and known.digest == digest:
+        return _File(stamp, digest, known.good, known.problems)
+    try:
+        return _File(stamp, digest, reader(str(path), raw), ())
+    except Exception as e:
+        # pySigma and the YAML reader may trip over what nobody thought of: one file must not stop the others.
+        problems = e.problems if isinstance(e, RuleError) else [Problem(str(path), 0, f"{type(e).__name__}: {e}")]
+        note = "; its last good version stays in force" if last is not None else ""
+        return _File(stamp, digest, last, tuple(Problem(p.file, p.line, p.message + note) for p in problems))
 
 
 def _stamp(path: Path) -> Stamp:
