@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelward_collector.rules.classes import SHIPPED, Classes
+from modelward_collector.rules.class_lists import SHIPPED
+from modelward_collector.rules.classes import Classes
 from modelward_collector.rules.rule import RuleError
 
 CLASSES = Classes.shipped()
@@ -21,7 +22,6 @@ CLASSES = Classes.shipped()
     [
         ("", "none"),
         ("/usr/bin/dash", "shell"),
-        ("/bin/busybox", "shell"),
         ("/usr/bin/curl", "downloader"),
         ("/usr/bin/nc.openbsd", "network_tool"),
         ("/usr/bin/python3.11", "interpreter"),
@@ -43,7 +43,26 @@ CLASSES = Classes.shipped()
     ],
 )
 def test_program_is_classified_by_its_base_name(path: str, kind: str) -> None:
-    assert CLASSES.executable(path) == kind
+    assert CLASSES.lists.executable(path) == kind
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "kind"),
+    [
+        ("/bin/busybox", "sh -c id", "shell"),
+        ("/bin/busybox", "-ash", "shell"),
+        ("/bin/busybox", "/bin/uname -p", "probe_helper"),
+        ("/bin/busybox", "busybox wget http://x", "downloader"),
+        ("/bin/busybox", "busybox busybox", "other"),
+        ("/bin/BusyBox", "nc -e sh", "network_tool"),
+        ("/bin/busybox", "", "other"),
+        ("/usr/bin/coreutils", "cat /etc/shadow", "other"),
+        ("/usr/bin/curl", "uname -p", "downloader"),
+    ],
+)
+def test_program_that_is_many_in_one_is_classified_by_its_first_argument(path: str, line: str, kind: str) -> None:
+    events = pl.DataFrame({"process_executable_path": [path], "process_command_line": [line]})
+    assert CLASSES.classify(events)["process_executable_class"].to_list() == [kind]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +117,7 @@ def test_program_is_classified_by_its_base_name(path: str, kind: str) -> None:
     ],
 )
 def test_file_is_classified_by_its_path(path: str, kind: str) -> None:
-    assert CLASSES.file(path) == kind
+    assert CLASSES.lists.file(path) == kind
 
 
 @pytest.mark.parametrize(
@@ -129,7 +148,7 @@ def test_file_is_classified_by_its_path(path: str, kind: str) -> None:
     ],
 )
 def test_destination_is_classified_by_its_address(address: str, kind: str) -> None:
-    assert CLASSES.destination(address) == kind
+    assert CLASSES.lists.destination(address) == kind
 
 
 PIECES = [
@@ -165,19 +184,19 @@ def test_batch_of_paths_gets_the_classes_that_each_has(paths: list[str]) -> None
         schema=dict.fromkeys(("file_path", "process_executable_path", "destination_address"), pl.String),
     )
     out = CLASSES.classify(events)
-    assert out["file_class"].cast(pl.String).to_list() == [CLASSES.file(path) for path in paths]
-    assert out["process_executable_class"].cast(pl.String).to_list() == [CLASSES.executable(path) for path in paths]
-    assert out["destination_class"].cast(pl.String).to_list() == [CLASSES.destination(path) for path in paths]
+    assert out["file_class"].cast(pl.String).to_list() == [CLASSES.lists.file(path) for path in paths]
+    assert out["process_executable_class"].cast(pl.String).to_list() == [CLASSES.lists.executable(path) for path in paths]
+    assert out["destination_class"].cast(pl.String).to_list() == [CLASSES.lists.destination(path) for path in paths]
 
 
 @given(st.ip_addresses())
 def test_every_address_has_a_class_and_its_mapped_form_the_same(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> None:
-    kind = CLASSES.destination(str(address))
+    kind = CLASSES.lists.destination(str(address))
     assert kind not in ("none", "unix")
     if address.version == 4:
-        assert CLASSES.destination(f"::ffff:{address}") == kind
+        assert CLASSES.lists.destination(f"::ffff:{address}") == kind
 
 
 def test_batch_without_the_columns_gets_no_class() -> None:
@@ -204,8 +223,8 @@ def test_empty_batch_gets_the_columns() -> None:
 def test_lists_of_a_second_file_add_to_the_first() -> None:
     extra = b"version: 1\nfiles:\n  credential:\n    names: [house.key]\n"
     both = Classes([("classes.yml", SHIPPED.read_bytes()), ("extra/classes.yml", extra)])
-    assert both.file("/srv/House.Key") == "credential"
-    assert both.file("/etc/shadow") == "credential"
+    assert both.lists.file("/srv/House.Key") == "credential"
+    assert both.lists.file("/etc/shadow") == "credential"
 
 
 @pytest.mark.parametrize(

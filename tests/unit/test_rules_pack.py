@@ -78,6 +78,12 @@ def test_rule_holds_the_event_kinds_it_is_about_only(rule: Rule) -> None:
     assert "category" in text["logsource"] or "event.name" in str(text["detection"])
 
 
+def test_rule_on_the_page_for_authors_is_good_and_passes_its_tests() -> None:
+    page = (PACK.parent / "README.md").read_text()
+    text = page.partition("```yaml\n")[2].partition("```")[0]
+    assert self_tests.run(parse("README.yml", text.encode())) == []
+
+
 def test_own_test_that_fails_is_reported_at_its_line() -> None:
     path = PACK / "agent_silent.yml"
     text = path.read_text().replace("{event.name: lifecycle}", "{event.name: agent_silent}")
