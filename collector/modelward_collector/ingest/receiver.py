@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 64 << 20
 DRAIN_S = 6.0
+IDLE_DRAIN_S = 0.5
 CREDIT_PERIOD_S = 0.25
 
 _OPTIONS = (
@@ -103,7 +104,8 @@ async def _close(server: grpc.aio.Server, streams: Streams, pending: Pending) ->
     streams.closing = True
     for stream in list(streams.open.values()):
         stream.end()
-    rest = await pending.drain(DRAIN_S)
+    # A store that takes nothing now will hardly do so before the end.
+    rest = await pending.drain(DRAIN_S if streams.link.accepts else IDLE_DRAIN_S)
     if rest:
         _log.warning("batches were not stored before the stop; their agents send them again", extra={"batches": rest})
     await server.stop(1.0)

@@ -10,15 +10,13 @@ from dataclasses import dataclass, field
 
 from modelward_proto import __version__
 from modelward_proto.fields import SCHEMA_MIN, SCHEMA_VERSION
-from modelward_proto.v1.store_pb2 import AppendReply, HeldRequest, ReportRequest
+from modelward_proto.v1.store_pb2 import AppendReply, HeldRequest
 from modelward_proto.v1.stream_pb2 import (
     Ack,
     AgentMessage,
     Batch,
     CollectorMessage,
-    Count,
     Credit,
-    Heartbeat,
     Hello,
     Quarantine,
     Range,
@@ -28,6 +26,7 @@ from modelward_proto.v1.stream_pb2 import (
 
 from modelward_collector.ingest.identity import Context, IdentityError, host_name
 from modelward_collector.ingest.pending import Pending
+from modelward_collector.ingest.reports import Reports
 from modelward_collector.ingest.store_link import StoreLink
 from modelward_collector.ingest.validate import Source
 from modelward_collector.store.names import OWN_EPOCH
@@ -35,6 +34,7 @@ from modelward_collector.store.names import OWN_EPOCH
 _log = logging.getLogger(__name__)
 
 HELLO_TIMEOUT_S = 15.0
+LAST_ANSWERS_S = 5.0
 
 
 class Refused(Exception):
@@ -75,6 +75,7 @@ class AgentStream:
         self._ended = False
         self._answering: set[asyncio.Task[AppendReply]] = set()
         self._reading: asyncio.Future[None] | None = None
+        self._reports: Reports | None = None
 
     async def run(self, messages: AsyncIterator[AgentMessage]) -> None:
         """Serve the stream until either side ends it."""
@@ -137,13 +138,14 @@ class AgentStream:
         _log.info("agent connected", extra={
             "host": self._source.host, "agent": hello.agent_id.hex(), "version": hello.agent_version[:40],
             "first_unacked": hello.first_unacked, "last_spooled": hello.last_spooled})
-        await self._report(hello=hello)
+        self._reports = Reports(streams.link, streams.pending, self._source, hello)
+        self._reports.send()
         async for message in messages:
             kind = message.WhichOneof("message")
             if kind == "batch":
                 await self._batch(message.batch)
             elif kind == "heartbeat":
-                await self._report(heartbeat=message.heartbeat)
+                self._reports.send(message.heartbeat)
             elif kind == "hello":
                 raise Refused("Hello comes once")
 
@@ -170,14 +172,6 @@ class AgentStream:
             self._acks.add(number)
             self._wake.set()
 
-    async def _report(self, hello: Hello | None = None, heartbeat: Heartbeat | None = None, closed: bool = False) -> None:
-        key = (self._source.host, self._source.agent_id, self._epoch)
-        request = ReportRequest(
-            host=self._source.host, agent_id=self._source.agent_id, epoch=self._epoch, hello=hello, heartbeat=heartbeat,
-            closed=closed,
-            received=[Count(hop="received", kind=k, count=n) for k, n in self._streams.pending.kinds(key).items()])
-        await self._streams.link.report(request)
-
     async def _send(self) -> None:
         while True:
             await self._wake.wait()
@@ -195,7 +189,7 @@ class AgentStream:
         """Answers that are due soon still go out, if the agent is still there to hear them."""
         alive = not self._context.done()
         if alive and self._answering:
-            await asyncio.wait(self._answering, timeout=5)
+            await asyncio.wait(self._answering, timeout=LAST_ANSWERS_S if self._streams.link.accepts else 0.1)
         self._ended = True
         self._wake.set()
         if alive:
@@ -205,7 +199,8 @@ class AgentStream:
         if self._streams.open.get(who) is self:
             del self._streams.open[who]
             _log.info("agent disconnected", extra={"host": self._source.host})
-            await asyncio.shield(self._report(closed=True))
+            if self._reports is not None:
+                await self._reports.close()
 
 
 def ranges(numbers: set[int]) -> list[Range]:
