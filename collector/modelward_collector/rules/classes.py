@@ -1,6 +1,6 @@
 """Classes of programs, files and destinations, computed for a whole batch from :mod:`.class_lists`.
 
-Each distinct text is classified once in a batch. Programs and addresses are few; paths may be as many as rows, so one search finds
+Each distinct text is classified once in a batch. Programs and addresses are few; paths may be as many as rows, so a search finds
 those that may be of a class that takes care (credentials, start-up hooks, ...), and only these are looked at one by one.
 """
 
