@@ -37,7 +37,7 @@ enum mw_ring { MW_RING_CONTROL, MW_RING_CONTROL_LARGE, MW_RING_EVENTS, MW_RING_E
 #define MW_F_UNLINKED		(1u << 3)
 #define MW_F_TMPFS		(1u << 4)
 #define MW_F_MEMFD		(1u << 5)
-#define MW_F_STDIO_SOCKET	(1u << 6)
+#define MW_F_STDIO_SOCKET	(1u << 6)	/* standard input or output is a connection to the network */
 #define MW_F_LEADER		(1u << 7)	/* thread group leader: role main */
 #define MW_F_ROOT		(1u << 8)	/* first tracked process of its group */
 #define MW_F_SERVER		(1u << 9)	/* matched the list of servers */

@@ -121,11 +121,18 @@ static __always_inline struct file *file_at(struct task_struct *task, u32 fd)
 	return file;
 }
 
-static __always_inline bool is_socket(struct task_struct *task, u32 fd)
+/* A connection to the network: unix sockets are the standard output of services under systemd. */
+static __always_inline bool is_connection(struct task_struct *task, u32 fd)
 {
 	struct file *file = file_at(task, fd);
+	struct socket *socket;
+	u16 family;
 
-	return file && (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) == S_IFSOCK;
+	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return false;
+	socket = BPF_CORE_READ(file, private_data);
+	family = BPF_CORE_READ(socket, sk, __sk_common.skc_family);
+	return family == AF_INET || family == AF_INET6;
 }
 
 /* fs/exec.c, exec_binprm(): the new program is in place, its arguments are in fresh pages. */
@@ -200,7 +207,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	if (arg_length > MW_PATH_MAX)
 		s->h.flags |= MW_F_TRUNCATED;
 	append(s, MW_SEG_ARGV, s->asked, length);
-	if (is_socket(task, 0) || is_socket(task, 1))
+	if (is_connection(task, 0) || is_connection(task, 1))
 		s->h.flags |= MW_F_STDIO_SOCKET;
 	emit(s, 1);
 out:

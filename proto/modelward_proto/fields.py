@@ -180,7 +180,7 @@ EVENT_FIELDS: tuple[Field, ...] = (
        "exec only: the program file was changed after the workload's first process started", False),
     _f("process.executable.on_tmpfs", "bool", "kernel", "exec only: program lies on tmpfs or in a memfd", False),
     _f("process.executable.memfd", "bool", "kernel", "exec only: program lies in a memfd or is unlinked", False),
-    _f("process.stdio_socket", "bool", "kernel", "exec only: standard input or output is a socket", False),
+    _f("process.stdio_socket", "bool", "kernel", "exec only: standard input or output is a network socket", False),
     _f("process.command_line", "string", "kernel", "arguments, quoted reversibly, secrets redacted", "sh -c 'id'"),
     _f("process.args_count", "u32", "kernel", "exec only: number of arguments", 3),
     _f("process.args_length", "u32", "kernel", "exec only: bytes of all arguments before truncation", 40),

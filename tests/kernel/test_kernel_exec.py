@@ -82,16 +82,19 @@ subprocess.run(["/bin/true"])
     assert not old.flags & (Flag.TMPFS | Flag.NEWER_THAN_ROOT | Flag.UNLINKED | Flag.MEMFD)
 
 
-def test_exec_with_a_socket_as_standard_input_is_told(host: Host, artifact: Path) -> None:
+def test_exec_with_a_connection_as_standard_input_is_told(host: Host, artifact: Path) -> None:
+    """A unix socket is what services under systemd write their logs to."""
     program = _TRACKED + """
 import socket, subprocess
+listener = socket.create_server(("127.0.0.1", 0))
+connection = socket.create_connection(listener.getsockname())
 ours, theirs = socket.socketpair()
-subprocess.run(["/bin/true"], stdin=theirs)
-subprocess.run(["/bin/true"])
+for stdin in (connection, theirs, None):
+    subprocess.run(["/bin/true"], stdin=stdin)
 """
-    with_socket, without = of(host.run(program, str(artifact)), "exec")
-    assert with_socket.flags & Flag.STDIO_SOCKET
-    assert not without.flags & Flag.STDIO_SOCKET
+    connected, local, without = of(host.run(program, str(artifact)), "exec")
+    assert connected.flags & Flag.STDIO_SOCKET
+    assert not (local.flags | without.flags) & Flag.STDIO_SOCKET
 
 
 def test_exec_by_a_thread_keeps_the_process_tracked(host: Host, artifact: Path) -> None:
