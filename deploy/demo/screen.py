@@ -89,7 +89,8 @@ class Screen:
         """The demo ends before its end. Line breaks stay."""
         self._line()
         for line in text.splitlines():
-            self._line("  " + self.style(line, "bad"))
+            for part in textwrap.wrap(line, self._width - 2, drop_whitespace=False) or [""]:
+                self._line("  " + self.style(part, "bad"))
 
     def end(self) -> None:
         """Room below the last words."""

@@ -110,7 +110,7 @@ def test_gunicorn_whose_workers_load_and_are_replaced(whole: Whole) -> None:
         "sklearn_app:app",
     ]
     server = whole.place.serve(argv, port, _model(whole, "replaced.joblib")).wait()
-    for number in range(60):
+    for number in range(40):
         subprocess.run(
             ["curl", "-sf", "--retry", "5", "--retry-all-errors", f"http://127.0.0.1:{port}/health"],
             check=True,
