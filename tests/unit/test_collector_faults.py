@@ -11,6 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from modelward_collector.data_folder import DataFolder
+from modelward_collector.store import engine
+from modelward_collector.store.ddl.migrations import migrate
+
 from tests.batches import Agent, envelope, events, from_rows, now_ns
 from tests.running import Collector, collector
 from tests.unit.test_collector_delivery import RULE
@@ -145,6 +149,20 @@ def test_a_second_collector_is_refused_the_same_folder_and_the_same_port(tmp_pat
         assert "another program may be serving there" in same_port.stderr
 
 
+def test_a_store_of_a_newer_version_ends_the_collector_with_the_reason(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    folder.create()
+    lane = engine.Lane("test", folder.engine)
+    lane.call(lambda c: migrate(c, 30))
+    lane.call(lambda c: engine.execute(c, "INSERT INTO modelward.schema_migrations VALUES (9999, 'future', 'x', now())"))
+    lane.close()
+    done = subprocess.run(
+        [sys.executable, "-m", "modelward_collector.cli", "run", "--data", str(tmp_path), "--listen", "127.0.0.1:0",
+         "--http", "127.0.0.1:0"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "written by a newer collector" in done.stderr
+
+
 def test_a_host_that_falls_silent_is_detected_once_for_each_silence(tmp_path: Path) -> None:
     with collector(tmp_path, silent_after_s=2) as running:
         def silences() -> list[int]:
@@ -161,4 +179,10 @@ def test_a_host_that_falls_silent_is_detected_once_for_each_silence(tmp_path: Pa
             assert eventually(lambda n=times: silences() == [1] * n), silences()
         [row] = running.select("SELECT count() AS n, uniqExact(batch) AS d FROM events WHERE event_name = 'agent_silent'")
         assert row == {"n": 2, "d": 2}
+        [host] = running.select("SELECT connected, silent FROM hosts WHERE host_name = 'quiet'")
+        assert host == {"connected": False, "silent": True}
+        with Agent(running.grpc_address, host="quiet") as agent:
+            agent.wait_welcome()
+            # It hangs: the stream stays open and nothing comes.
+            assert eventually(lambda: silences() == [1, 1, 1]), silences()
         assert running.select("SELECT count() AS n FROM ledger WHERE kind = 'agent_silent'") == [{"n": 0}]

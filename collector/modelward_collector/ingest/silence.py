@@ -66,9 +66,11 @@ class Silence:
         heard_until = max(self._answering_since, self._started) + min(GRACE_S, self._after_s)
         if now < heard_until:
             return
-        connected = {(host, agent.hex()) for host, agent in self._streams.open}
+        # An open stream proves little: the agent may hang while its transport still answers pings.
+        heard = {(host, agent.hex()) for (host, agent), stream in self._streams.open.items()
+                 if now - stream.heard < self._after_s}
         for (host, agent), last_ms in silent.items():
-            if (host, agent) not in connected and self._told.get((host, agent)) != last_ms:
+            if (host, agent) not in heard and self._told.get((host, agent)) != last_ms:
                 await self._tell(host, agent, last_ms)
                 self._told[host, agent] = last_ms
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -65,6 +66,8 @@ class AgentStream:
     """State of one stream."""
 
     def __init__(self, streams: Streams, context: Context) -> None:
+        self.heard = time.time()
+        """Wall clock of the last message."""
         self._streams = streams
         self._context = context
         self._outbox: deque[CollectorMessage] = deque()
@@ -141,6 +144,7 @@ class AgentStream:
         self._reports = Reports(streams.link, streams.pending, self._source, hello)
         self._reports.send()
         async for message in messages:
+            self.heard = time.time()
             kind = message.WhichOneof("message")
             if kind == "batch":
                 await self._batch(message.batch)

@@ -67,7 +67,7 @@ class EmbeddedStore:
             MigrationError: the folder is of a newer version.
         """
         store = cls(folder, settings)
-        applied = await store._writing.run(lambda c: migrate(c, settings.retention_days))
+        applied = await store._writing.run(lambda c: migrate(c, settings.retention_days, settings.silent_after_s))
         if applied:
             _log.info("tables brought to this version", extra={"migrations": applied})
         await store._writing.run(store._writer.settle)

@@ -66,7 +66,7 @@ def shipped() -> list[Migration]:
     return sorted(found, key=lambda m: m.number)
 
 
-def migrate(connection: Connection, retention_days: int) -> list[str]:
+def migrate(connection: Connection, retention_days: int, silent_after_s: int = 60) -> list[str]:
     """Apply what is missing and return the names of what was applied.
 
     Raises:
@@ -97,7 +97,7 @@ def migrate(connection: Connection, retention_days: int) -> list[str]:
         applied.append(f"{migration.number:04d}_{migration.name}")
     applied += _add_columns(connection)
     _set_lifetimes(connection, retention_days)
-    for statement in views.statements():
+    for statement in views.statements(silent_after_s):
         execute(connection, statement)
     return applied
 

@@ -23,9 +23,9 @@ def _bound(column: str, instance: str, otherwise: str) -> str:
     return f"dictGetOrDefault('{DICTIONARY}', '{column}', (r.host_name, r.{instance}), {otherwise})"
 
 
-def statements() -> list[str]:
+def statements(silent_after_s: int) -> list[str]:
     """All statements, in an order in which each finds what it needs."""
-    return [_dictionary(), _events(), _detections(), _incidents(), _models(), _hosts(), _ledger()]
+    return [_dictionary(), _events(), _detections(), _incidents(), _models(), _hosts(silent_after_s), _ledger()]
 
 
 def _dictionary() -> str:
@@ -120,7 +120,7 @@ LEFT JOIN (
 GROUP BY b.model_id, b.model_digest"""
 
 
-def _hosts() -> str:
+def _hosts(silent_after_s: int) -> str:
     def total(hop: str, name: str = "") -> str:
         return f"sumIf(count, hop = '{hop}') AS {name or hop}"
 
@@ -130,7 +130,7 @@ SELECT
     h.host_name AS host_name, h.agent_id AS agent_id, h.agent_version AS agent_version,
     h.kernel_release AS kernel_release, h.boot_id AS boot_id, h.first_seen AS first_seen, h.last_seen AS last_seen,
     (h.connected AND NOT silent)::Bool AS connected,
-    (h.last_seen < now64(3) - INTERVAL 60 SECOND)::Bool AS silent,
+    (h.last_seen < now64(3) - INTERVAL {silent_after_s} SECOND)::Bool AS silent,
     l.seen AS seen, l.received AS received, l.stored AS stored, l.lost AS lost,
     h.problems AS problems, h.doors AS doors, h.spool_bytes AS spool_bytes, h.spool_limit_bytes AS spool_limit_bytes,
     h.tracked_processes AS tracked_processes, h.uptime_s AS uptime_s, h.oldest_unacked_age_s AS oldest_unacked_age_s
