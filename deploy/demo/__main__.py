@@ -128,6 +128,7 @@ def _sum_up(screen: Screen, stack: Stack, verdicts: Verdicts, report: Report, st
     report.add("effects recorded", effects, "count", "> 0", effects > 0)
     report.add("duration", round(taken, 1), "s", "< 180", taken < 180)
     screen.say("recorded", f"{effects:,} effects of model servers on this host, in {rows:,} rows")
+    screen.say("detected", verdicts.score())
     screen.say("took", f"{taken:.0f} s")
     screen.say("report", os.path.relpath(report.write()))
     words = "All that was expected was detected, and nothing else." if verdicts.good else "Not as expected: see above."

@@ -77,7 +77,7 @@ class Story:
             callee.close()
         screen.say(
             "expected",
-            "A shell during the load of this model, and that its input and output are a connection.",
+            "A shell started by the load of this model, and that it talks to the network.",
         )
         self._verdicts.exactly(
             "poisoned checkpoint",
@@ -118,7 +118,7 @@ class Story:
             more.append(server.client.read_through(str(self._place.credentials)).split("\n")[1].split()[0] + "...")
         with screen.step("happens", "title {{ ...os.popen('id -un').read() }} gives:") as more:
             more.append(server.client.run_through("id -un").strip())
-        screen.say("expected", "The read of the credentials and the program, both while this model serves.")
+        screen.say("expected", "The credentials read and the program started, both while this model serves.")
         self._verdicts.exactly(
             "server taken over",
             server.pid,
@@ -152,7 +152,7 @@ class Story:
                 more.append(callee.wait().partition(" HTTP/")[0])
         finally:
             callee.close()
-        screen.say("expected", "The shell and the theft, while the model serves, tied to the load that planted them.")
+        screen.say("expected", "Shell and theft, while the model serves, both tied to the load that planted them.")
         self._verdicts.exactly(
             "sleeper",
             server.pid,

@@ -35,6 +35,7 @@ class Verdicts:
         self._screen, self._watch, self._report = screen, watch, report
         self._chapters: list[_Chapter] = []
         self._told: set[str] = set()
+        self._delays: list[float] = []
         self.good = True
 
     def settle_by(self, mark: Callable[[int], Path] | None) -> None:
@@ -76,6 +77,12 @@ class Verdicts:
         self.good = self.good and not late
         self._report.add("detections outside the story", len(late), "count", "0", not late)
 
+    def score(self) -> str:
+        """What came of what was expected, and how soon."""
+        wanted = sum(len(chapter.expected) for chapter in self._chapters)
+        soon = f", {min(self._delays):.2f} to {max(self._delays):.2f} s after the kernel hook" if self._delays else ""
+        return f"{len(self._delays)} of the {wanted} expected kinds of detections{soon}"
+
     def _of(self, chapter: _Chapter) -> list[Detection]:
         return [detection for pid in chapter.roots for detection in self._watch.of(pid)]
 
@@ -97,6 +104,7 @@ class Verdicts:
 
     def _show(self, detection: Detection, about: str) -> None:
         delay = self._watch.delay_s(detection)
+        self._delays.append(delay)
         phase = detection.phase
         if detection.origin == "load":
             phase += f", by what the load of {detection.origin_model} started"
