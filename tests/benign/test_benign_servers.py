@@ -146,3 +146,14 @@ def test_probe_that_is_entered_from_outside(whole: Whole) -> None:
         probe = f"curl -sf http://127.0.0.1:{server.port}/health >/dev/null"
         subprocess.run([*entered, "sh", "-c", probe], check=True)
     _until(whole, server, "serve")
+
+
+def test_model_files_that_are_hashed_copied_and_packed_by_operators(whole: Whole) -> None:
+    path = _model(whole, "copied.joblib")
+    commands = ('sha256sum "$0"', 'cp "$0" "$0.copy"', 'tar -C / -cf - "${0#/}" | gzip -c >"$0.tar.gz"', 'file -b "$0" || true')
+    for command in commands:
+        subprocess.run(["sh", "-c", command, str(path)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    whole.watch.settle()
+    opened = whole.console.query(f"SELECT count() AS n FROM events WHERE event_name = 'file_open' AND file_path = '{path}'")
+    assert int(opened[0]["n"]) >= 1
+    assert [d for d in whole.watch.all() if "copied" in (d.model, d.origin_model) or "copied" in d.file + d.command] == []
