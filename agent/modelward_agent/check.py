@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ def check(*, as_json: bool) -> int:
     from modelward_agent.sensor.sensor import Sensor
 
     allow_locked_memory()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     offers: Sequence[DoorReport] = ()
     doors: Sequence[DoorReport] = ()
     refusal = ""

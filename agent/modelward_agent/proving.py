@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TRIES = 3
 AGAIN_AFTER_S = 30.0
+STOP_S = 3.0
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,12 @@ class Proof:
         return [{**asdict(door), "proven": door.proven or door.effect in self._proven} for door in doors]
 
     def stop(self) -> None:
+        """End a check that is under way; it removes what it made."""
         if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+            self._process.terminate()
+            try:
+                self._process.communicate(timeout=STOP_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.communicate()
             self._process = None

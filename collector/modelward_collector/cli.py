@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from modelward_proto import __version__, logs
+from modelward_proto.extras import need
 from modelward_proto.settings import SettingsError, add_flags, load
 
 from modelward_collector.data_folder import DataFolderError
@@ -58,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the command. Returns the exit code."""
     parsed = parser().parse_args(arguments)
+    need("modelward-collector", "collector", "chdb", "polars", "sigma", "starlette", "uvicorn", "prometheus_client")
     try:
         settings = load(CollectorSettings, PREFIX, parsed)
         settings.check()

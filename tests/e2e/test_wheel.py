@@ -54,6 +54,11 @@ def test_agent_from_the_wheel_checks_this_host_without_a_compiler(agent_host: Pa
     assert '"exec"' in done.stdout
 
 
-def test_daemons_and_command_explain_a_missing_extra(agent_host: Path) -> None:
-    done = subprocess.run([str(agent_host / "bin/modelward-collector"), "--help"], capture_output=True, text=True)
-    assert "modelward[collector]" in done.stderr + done.stdout
+@pytest.mark.parametrize(("command", "extra"), [(("modelward-collector", "run"), "collector"), (("modelward", "hosts"), "cli")])
+def test_command_without_its_extra_names_it(
+    agent_host: Path, tmp_path: Path, command: tuple[str, str], extra: str
+) -> None:
+    done = subprocess.run(
+        [str(agent_host / "bin" / command[0]), command[1]], capture_output=True, text=True, cwd=tmp_path, env={}
+    )
+    assert (done.returncode, f"modelward[{extra}]" in done.stderr) == (2, True), done.stderr

@@ -41,6 +41,11 @@ def open_by_uring(path: bytes) -> int:
 def main() -> None:
     artifact_path, reading = sys.argv[1], float(sys.argv[2])
     sys.stdin.readline()
+    # Before the artifact makes it a load: an agent that runs on this host would rightly call a shell in a load an attack.
+    shell = os.fork()
+    if shell == 0:
+        os.execv("/bin/sh", ["sh", "-c", "exit 0"])
+    os.waitpid(shell, 0)
     artifact = os.open(artifact_path, os.O_RDONLY)
     end = time.monotonic() + reading
     while time.monotonic() < end:
@@ -55,7 +60,7 @@ def main() -> None:
     if child == 0:
         client = socket.create_connection(server.getsockname())
         client.recv(1)
-        os.execv("/bin/sh", ["sh", "-c", "exit 0"])
+        os._exit(0)
     time.sleep(0.3)
     accepted, _ = server.accept()
     accepted.send(b"x")
