@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from modelward_agent.drainer import BUSY_WAIT_S
 from modelward_agent.sensor.sensor import Sensor
 
 from deploy.demo.report import Report
@@ -97,7 +98,7 @@ def _watched(sensor: Sensor, artifact: str, files: Path, mode: str) -> tuple[flo
         gaps += sum(drained.gaps.values())
         if ended and not len(drained.small):
             break
-        sensor.wait(0.005)
+        time.sleep(BUSY_WAIT_S)
         sensor.tick()
     assert child.stdout is not None
     return float(child.stdout.read()), records, max(busy, 1e-9), gaps
