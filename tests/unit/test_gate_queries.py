@@ -123,6 +123,16 @@ REFUSED = {
     "a table function on the right of IN": "SELECT 1 IN format(CSV, '1')",
     "an aggregate's state from bytes": "SELECT uniqMerge(CAST(unhex('ff'), 'AggregateFunction(uniq, UInt64)'))",
     "an aggregate's state in a table of values": "SELECT * FROM values('a AggregateFunction(uniq, UInt64)', 'x')",
+    "an aggregate's state by a computed type": "SELECT uniqMerge(CAST(unhex('0000'), concat('Aggregate', 'Function(uniq, UInt64)')))",
+    "an aggregate's state by the type of another": "SELECT uniqMerge(_CAST(unhex('0000'), toTypeName(uniqState(1))))",
+    "an aggregate's state by a named type": "WITH 'Aggregate' || 'Function(uniq, UInt64)' AS t SELECT accurateCast(unhex('00'), t)",
+    "an aggregate's state by a type or null": "SELECT accurateCastOrNull(unhex('00'), 'Aggregate' || 'Function(uniq, UInt64)')",
+    "an aggregate's state by a type or a default": "SELECT accurateCastOrDefault(unhex('00'), 'Aggregate' || 'Function(uniq, UInt64)')",
+    "a computed type of a table of values": "SELECT * FROM values('x Aggregate' || 'Function(uniq, UInt64)', '00')",
+    "a named type of a table of values": "WITH 'x Aggregate' || 'Function(uniq, UInt64)' AS t SELECT * FROM values(t, '00')",
+    "a selected type of a table of values": "SELECT * FROM values((SELECT 'x Aggregate' || 'Function(uniq, UInt64)'), '00')",
+    "an aggregate by a text": "SELECT arrayReduce('flameGraph', [1])",
+    "an aggregate by a computed text": "SELECT arrayReduce(concat('flame', 'Graph'), [1])",
     # Waste, and ways round the limits.
     "sleep": "SELECT sleep(3)",
     "sleepEachRow": "SELECT sleepEachRow(3) FROM numbers(10)",
@@ -148,6 +158,9 @@ REFUSED = {
 
 ALLOWED = {
     "count": "SELECT count() FROM events",
+    "tables of values": "SELECT (SELECT sum(a) FROM values('a UInt8, b DateTime', (1, now()))), x.* FROM values((1, 'a'), (2, 'b')) AS x",
+    "aggregates of arrays": "SELECT arrayReduce('sum', [1, 2]), arrayReduce('quantile(0.5)', [1, 2]), arrayReduce('sumIf', [1], [1])",
+    "casts of every kind": "SELECT accurateCastOrNull('x', 'UInt8'), [1]::Array(Int8), CAST(now(), 'Date'), uniqMerge(s) FROM (SELECT uniqState(row) AS s FROM events)",
     "all columns": "SELECT * FROM events ORDER BY time DESC LIMIT 10",
     "qualified with the database": "SELECT count() FROM modelward.events",
     "group by": "SELECT host_name, event_name, sum(count) AS n FROM events GROUP BY host_name, event_name ORDER BY n DESC LIMIT 5",

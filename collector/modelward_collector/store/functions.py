@@ -127,9 +127,12 @@ def allowed(name: str) -> bool:
     """Whether a scalar, aggregate or window function may be called. ``sumIf``, ``uniqMergeState`` and the
     like follow their aggregate.
     """
+    return name.lower() in SCALARS or aggregate(name)
+
+
+def aggregate(name: str) -> bool:
+    """Whether it is an aggregate function that may be called, with whatever combinators."""
     name = name.lower()
-    if name in SCALARS:
-        return True
     while name not in AGGREGATES:
         shorter = _COMBINATOR.sub("", name)
         if shorter == name:

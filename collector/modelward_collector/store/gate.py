@@ -77,6 +77,9 @@ _LOOKUPS = frozenset(
     for negation in ("", "not")
     for null in ("", "null")
 )
+_TYPED = frozenset({"cast", "_cast", "accuratecast", "accuratecastornull", "accuratecastordefault"})
+"""Functions whose second argument names a type: an expression there would name one that no list has seen."""
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ABOUT_TABLES = re.compile(
     r"""\s*(?:SHOW\s+(?:FULL\s+)?TABLES (?:\s+(?:NOT\s+)?I?LIKE\s+'[^'\\]*')?
@@ -223,8 +226,18 @@ def _check(connection: Any, root: Node) -> None:
         elif node.type == "Function" and id(node) in sources:
             if node.name.lower() not in functions.TABLE_FUNCTIONS:
                 raise Refused(f"The table function '{node.name}' is not allowed: only our tables are read.")
+            _check_table_function(node)
         elif node.type == "Function":
             _check_function(connection, node, with_names)
+
+
+def _check_table_function(node: Node) -> None:
+    arguments = node.children[0].children if node.children else []
+    # What names the columns and their types of a table of values, or is its first row.
+    if node.name.lower() == "values" and arguments and not (
+        arguments[0].type == "Literal" or (arguments[0].type == "Function" and arguments[0].name.lower() == "tuple")
+    ):
+        raise Refused("The columns of 'values' must be written out: a computed text is not checked.")
 
 
 def _check_function(connection: Any, node: Node, with_names: bool) -> None:
@@ -232,9 +245,16 @@ def _check_function(connection: Any, node: Node, with_names: bool) -> None:
         near = difflib.get_close_matches(node.name.lower(), functions.known(), 1, 0.85)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise Refused(f"The function '{node.name}' is not on the list of allowed functions.{hint}")
-    if node.name.lower() in _LOOKUPS and node.children and node.children[0].children:
+    arguments = node.children[0].children if node.children else []
+    if node.name.lower() in _TYPED and not (len(arguments) == 2 and arguments[1].type == "Literal"):
+        raise Refused(f"The type in '{node.name}' must be written out: a computed one is not checked.")
+    if node.name.lower() == "arrayreduce" and not (
+        arguments and arguments[0].type == "Literal" and functions.aggregate(arguments[0].name.strip("'").partition("(")[0])
+    ):
+        raise Refused("The aggregate function in 'arrayReduce' must be written out, and be on the list of allowed functions.")
+    if node.name.lower() in _LOOKUPS and arguments:
         # The right side of IN may be a table, written like a column.
-        right = node.children[0].children[-1]
+        right = arguments[-1]
         if right.type == "Identifier":
             _check_table(connection, right.name, with_names, lookup=True)
 
