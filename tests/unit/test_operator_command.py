@@ -196,6 +196,40 @@ def test_something_else_at_the_address_is_told(tmp_path: Path) -> None:
     assert "did not answer as a Modelward collector" in done.stderr
 
 
+def test_an_answer_cannot_write_to_the_terminal() -> None:
+    class Hostile(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(400)
+            self.end_headers()
+            self.wfile.write(json.dumps({"error": "no \x1b]0;owned\x07 such\u202e filter"}).encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Hostile) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = modelward("hosts", url=f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert done.returncode == 2
+    assert done.stderr == "modelward: no \\x1b]0;owned\\x07 such\\xe2\\x80\\xae filter\n"
+
+
+@pytest.mark.parametrize("url", ["http://host:port", "http://[::1", "http://ho\x1bst:1", "host:4461", "file:///etc/passwd"])
+def test_what_is_no_address_is_one_sentence(url: str) -> None:
+    done = modelward("hosts", url=url)
+    assert done.returncode == 2
+    assert done.stderr.startswith("modelward: --url: ")
+    assert done.stderr.count("\n") == 1
+    assert "\x1b" not in done.stderr
+
+
+def test_a_file_that_holds_no_token_is_told_without_its_content(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("first secret\nsecond secret\n")
+    done = modelward("--token-file", str(tmp_path / "token"), "hosts", url="http://127.0.0.1:1")
+    assert done.returncode == 2
+    assert "secret" not in done.stderr
+
+
 def test_a_token_is_never_sent_in_the_clear(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("secret")
     done = modelward("--token-file", str(tmp_path / "token"), "hosts", url="http://192.0.2.1:4461")

@@ -13,7 +13,7 @@ from modelward_collector.operator import listings
 from modelward_collector.operator.client import BadRequest, Client, CollectorError, Rows, Unreachable
 from modelward_collector.operator.fields import show_fields
 from modelward_collector.operator.follow import follow
-from modelward_collector.operator.show import console, generic
+from modelward_collector.operator.show import console, generic, safe
 
 OK, ERROR, USAGE, UNREACHABLE = 0, 1, 2, 3
 DEFAULT_URL = "http://127.0.0.1:4461"
@@ -60,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(error: CollectorError, status: int) -> int:
-    print(f"modelward: {error}", file=sys.stderr)
+    # An error may repeat what the collector answered, and that what a host sent.
+    print(f"modelward: {safe(error)}", file=sys.stderr)
     return status
 
 

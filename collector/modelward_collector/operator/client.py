@@ -51,10 +51,13 @@ class Client:
         """``ca``: certificates to trust beside the system's.
 
         Raises:
-            BadRequest: the URL is none, or would show the token to the network.
+            BadRequest: the URL is none, or would show the token to the network; or the token cannot be sent.
         """
         self.url = url.rstrip("/")
-        address = httpx.URL(self.url) if "://" in url else httpx.URL()
+        try:
+            address = httpx.URL(self.url) if "://" in url else httpx.URL()
+        except httpx.InvalidURL as e:
+            raise BadRequest(f"--url: {e}: '{url}'.") from e
         if address.scheme not in ("http", "https") or not address.host:
             raise BadRequest(f"--url: http://HOST:PORT or https://HOST:PORT is wanted, not '{url}'.")
         loopback = _is_loopback(address.host)
@@ -62,6 +65,9 @@ class Client:
             raise BadRequest(
                 f"--url: the token would cross the network in the clear; use https, not '{url}'."
             )
+        if token and not (token.isascii() and token.isprintable()):
+            # Said here, because the error of the HTTP library would show it.
+            raise BadRequest("--token-file: one line of printable ASCII is wanted.")
         context = ssl.create_default_context()
         if ca:
             try:

@@ -168,6 +168,6 @@ def whole(name: str, value: str, most: int) -> int:
     Raises:
         BadFilter: it is none.
     """
-    if not (value.isascii() and value.isdigit() and 1 <= int(value) <= most):
+    if not (value.isascii() and value.isdigit() and len(value) < 20 and 1 <= int(value) <= most):
         raise BadFilter(f"{name}: a number from 1 to {most} is wanted, not '{value[:40]}'")
     return int(value)
