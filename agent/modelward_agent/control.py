@@ -1,7 +1,7 @@
 """The line between the drainer and the sender: datagrams on a socket pair, so that neither can block the other.
 
 A message is a JSON list whose first item names it, or ``R`` and the bytes of a record. From the sender: ``stream up problem``,
-``reading number``, ``sent|stored|quarantined|corrupt number kinds reason`` and records to spool. From the drainer:
+``reading number|null``, ``sent|stored|quarantined|corrupt number kinds reason`` and records to spool. From the drainer:
 ``begin settings``, ``spooled name``, ``status values`` and ``stop``.
 """
 

@@ -124,7 +124,10 @@ class Sender:
                 if batch is None:
                     continue
                 self._channel.tell("reading", number)
-                return Outgoing(number, self._message(batch))
+                message = self._message(batch)
+                # From here on it may wait for credit as long as the collector likes.
+                self._channel.tell("reading", None)
+                return Outgoing(number, message)
             except CorruptBatch as e:
                 self._set_aside(number, e.kinds, str(e))
             except Exception as e:

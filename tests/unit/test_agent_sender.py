@@ -205,6 +205,37 @@ def test_batches_that_the_collector_holds_are_counted_as_stored_and_not_sent(age
     assert agent.writer.ledger.count("sent") == 10
 
 
+def test_batch_that_waits_for_credit_is_no_batch_that_the_sender_hangs_in(
+    agent: Agent, server: StreamServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "MAX_READING_S", 0.5)
+    server.answer, server.credit_bytes = lambda batch: [], 1
+    agent.turn(lambda: agent.sender.stream_up)
+    for part in range(3):
+        agent.feed(opens(10, 10 * part))
+        agent.turn(lambda part=part: agent.writer.last_number == part + 1)  # type: ignore[misc]
+    agent.turn(lambda: server.numbers() == [1])
+    sender, until = agent.sender.pid, time.monotonic() + 1.5
+    agent.turn(lambda: time.monotonic() > until)
+    assert agent.sender.pid == sender
+    server.answer = lambda batch: [ack(batch.epoch, batch.number)]
+    server.push(ack(server.batches[0].epoch, 1))
+    agent.turn(lambda: agent.writer.ledger.count("stored") == 30)
+    assert server.numbers() == [1, 2, 3]
+
+
+def test_word_of_a_batch_that_the_sender_missed_is_made_up_for_by_the_next(
+    agent: Agent, server: StreamServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent.turn(lambda: agent.sender.stream_up)
+    with monkeypatch.context() as busy:
+        busy.setattr(agent.sender, "tell", lambda *message: None)
+        agent.feed(opens(10))
+        agent.turn(lambda: agent.writer.last_number == 1)
+    agent.feed(opens(10, 10))
+    agent.turn(lambda: agent.writer.ledger.count("stored") == 20)
+
+
 def test_stop_delivers_the_last_events(agent: Agent, server: StreamServer) -> None:
     agent.turn(lambda: agent.sender.stream_up)
     agent.feed(opens(3))

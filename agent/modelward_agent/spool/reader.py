@@ -37,8 +37,12 @@ class SpoolReader:
     def note(self, name: str) -> None:
         """The drainer says that it wrote this file."""
         file = BatchFile.parse(name)
-        if file is not None:
-            self._add(file)
+        if file is None:
+            return
+        if file.number > self.last_number + 1:
+            # The word of one before was lost while the line was full: nobody will say it again.
+            self.scan()
+        self._add(file)
 
     def waiting(self) -> int:
         """Batches not yet settled, those in flight included."""
