@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from pathlib import Path
+from typing import IO
 
 _log = logging.getLogger(__name__)
 
@@ -24,8 +26,7 @@ class QuarantineFolder:
             return
         path = self._folder / name
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            with _create(path) as file:
                 file.write(payload)
             self._trim()
         except OSError as e:
@@ -38,3 +39,17 @@ class QuarantineFolder:
             _, size, path = files.pop(0)
             path.unlink(missing_ok=True)
             total -= size
+            # An agent may come under ever new ids: what is left of each must not pile up either.
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
+
+
+def _create(path: Path) -> IO[bytes]:
+    """Another process may remove the folder as empty just after it was made: then it is made again."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    try:
+        return open(os.open(path, flags, 0o600), "wb")
+    except FileNotFoundError:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return open(os.open(path, flags, 0o600), "wb")

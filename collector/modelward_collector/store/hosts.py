@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,10 @@ OURS = frozenset({"received", "quarantined", "stored"})
 """Hops that only the collector counts; an agent's word on them is ignored."""
 
 MOST_AGENTS = 50_000
+MOST_OF_A_HOST = 256
+"""Ids under which agents of one host may be known: each new state folder is one, and a hostile host could make them up
+until there is no room for others. Beyond it, the one that was silent longest is forgotten."""
+
 SLICE = 5_000
 
 MOST_OTHER_KINDS = 32
@@ -53,12 +58,15 @@ class Hosts:
 
     def __init__(self) -> None:
         self._agents: dict[tuple[str, str], _Agent] = {}
+        self._of_host: Counter[str] = Counter()
 
     def load(self, connection: Connection) -> None:
         """Read what earlier runs knew. No stream is open when the store starts with its collector."""
-        for line in rows(connection, f"SELECT {', '.join(_COLUMNS)} FROM modelward.hosts_raw FINAL LIMIT {MOST_AGENTS}"):
+        for line in rows(connection, f"""SELECT {', '.join(_COLUMNS)} FROM modelward.hosts_raw FINAL
+                ORDER BY last_seen DESC LIMIT {MOST_OF_A_HOST} BY host_name LIMIT {MOST_AGENTS}"""):
             row = dict(zip(_COLUMNS, line, strict=True))
             self._agents[row["host_name"], row["agent_id"]] = _Agent(row)
+            self._of_host[row["host_name"]] += 1
 
     def take(self, request: ReportRequest) -> None:
         """Take one report."""
@@ -117,6 +125,8 @@ class Hosts:
     def _agent(self, host: str, agent_id: str) -> _Agent | None:
         known = self._agents.get((host, agent_id))
         if known is None:
+            if self._of_host[host] >= MOST_OF_A_HOST:
+                self._forget_one(host)
             if len(self._agents) >= MOST_AGENTS:
                 _log.error("too many agents: the word of another one is not kept", extra={"host": host})
                 return None
@@ -124,7 +134,14 @@ class Hosts:
             known = _Agent(_EMPTY | {"host_name": host, "agent_id": agent_id, "first_seen": now, "last_seen": now,
                                      "updated": now})
             self._agents[host, agent_id] = known
+            self._of_host[host] += 1
         return known
+
+    def _forget_one(self, host: str) -> None:
+        """What was written of it stays in the tables."""
+        oldest = min((key for key in self._agents if key[0] == host), key=lambda key: str(self._agents[key].row["last_seen"]))
+        del self._agents[oldest]
+        self._of_host[host] -= 1
 
 
 def flush(connection: Connection, hosts: list[dict[str, Any]], ledger: list[dict[str, Any]]) -> None:
