@@ -330,6 +330,12 @@ def test_a_file_beside_a_loaded_model_is_not_known_as_such(enricher: Enricher) -
     ]
 
 
+def test_a_program_beside_a_loaded_model_is_known_as_such(enricher: Enricher) -> None:
+    model = record(Kind.FILE_OPEN, b"/srv/m/a.gguf", at=1, flags=int(Flag.ARTIFACT), instance=77)
+    found = rows(enricher, model, execd(b"/srv/m/llama-server", b"x", at=2), execd(b"/opt/llama-server", b"x", at=3))
+    assert [row["file_in_model_dir"] for row in found] == [True, True, False]
+
+
 def test_a_model_in_tmp_makes_all_of_tmp_a_model_folder(enricher: Enricher) -> None:
     model = record(Kind.FILE_OPEN, b"/tmp/a.gguf", at=1, flags=int(Flag.ARTIFACT), instance=77)
     assert [row["file_in_model_dir"] for row in rows(enricher, model, record(Kind.FILE_OPEN, b"/tmp/x", at=2))] == [False, False]

@@ -85,9 +85,9 @@ def file_columns(rows: Rows, flags: Column, whos: list[Who], run: Column) -> dic
     opened = rows.kind == Kind.FILE_OPEN
     lifecycle = (rows.kind == Kind.LIFECYCLE) | (rows.kind == Kind.MODEL_IDENTITY)
     named = opened | (rows.kind == Kind.PROCESS_EXEC)
-    path_at, path_length = rows.spans(Segment.PATH)
+    path_at, whole_length = rows.spans(Segment.PATH)
     asked_at, asked_length = rows.spans(Segment.ASKED)
-    path_length = _only(opened | lifecycle, path_length)
+    path_length = _only(opened | lifecycle, whole_length)
     inode = np.where(lifecycle, rows.column("artifact_inode"), rows.column("inode"))
     device = np.where(lifecycle, rows.column("artifact_device"), rows.column("device"))
     return {
@@ -99,7 +99,7 @@ def file_columns(rows: Rows, flags: Column, whos: list[Who], run: Column) -> dic
         "file.access": closed("file.access", _only(opened, rows.column("access"))),
         "file.flags": _only(opened, rows.column("open_flags")),
         "file.created": opened & ((rows.column("open_flags") & _O_CREAT) != 0),
-        "file.in_model_dir": opened & _in_model_folder(rows, whos, run, path_at, path_length),
+        "file.in_model_dir": named & _in_model_folder(rows, whos, run, path_at, whole_length),
         "file.outside_root": (opened | (rows.kind == Kind.PROCESS_EXEC)) & flagged(flags, Flag.OUTSIDE_ROOT),
         "raced": flagged(flags, Flag.RACED),
     }
