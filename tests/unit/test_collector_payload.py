@@ -58,7 +58,7 @@ def test_a_payload_that_claims_gigabytes_is_refused_before_they_are_allocated() 
     del table
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert len(small) < 1 << 20
-    with pytest.raises(PayloadError, match="takes more than 192 MiB"):
+    with pytest.raises(PayloadError, match="takes more than 48 MiB"):
         checked(small, 300)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - max(before, peak) < 64 << 10
 

@@ -20,20 +20,20 @@ class InFlight:
     def __init__(self, limit: int = IN_FLIGHT_BYTES) -> None:
         self._limit = limit
         self._bytes = 0
-        self._freed = asyncio.Condition()
+        self._freed = asyncio.Event()
 
     async def take(self, size: int) -> None:
         """Wait until there is room. A batch larger than the limit passes alone."""
-        async with self._freed:
-            await self._freed.wait_for(lambda: self._bytes == 0 or self._bytes + size <= self._limit)
-            self._bytes += size
+        while self._bytes and self._bytes + size > self._limit:
+            self._freed.clear()
+            await self._freed.wait()
+        self._bytes += size
         metrics.IN_FLIGHT.set(self._bytes)
 
-    async def give(self, size: int) -> None:
-        """Return what :meth:`take` took."""
-        async with self._freed:
-            self._bytes -= size
-            self._freed.notify_all()
+    def give(self, size: int) -> None:
+        """Return what :meth:`take` took. Nothing is awaited here: a stream that is cut in that moment must not keep it."""
+        self._bytes -= size
+        self._freed.set()
         metrics.IN_FLIGHT.set(self._bytes)
 
 

@@ -58,10 +58,14 @@ class Pending:
         while (known := self._entries.get(key, {}).get(batch.number)) is not None:
             if known.checksum == batch.checksum:
                 metrics.REPEATED.inc()
-                await self.in_flight.give(size)
+                self.in_flight.give(size)
                 return known.task
             # The same name with other content: the store tells them apart, once the first is stored.
-            await asyncio.wait([known.task])
+            try:
+                await asyncio.wait([known.task])
+            except asyncio.CancelledError:
+                self.in_flight.give(size)
+                raise
         task = asyncio.create_task(self._store(batch, source, key, size))
         self._entries.setdefault(key, {})[batch.number] = _Entry(batch.checksum, dict(batch.kinds), task)
         return task
@@ -100,7 +104,7 @@ class Pending:
             del entries[batch.number]
             if not entries:
                 del self._entries[key]
-            await self.in_flight.give(size)
+            self.in_flight.give(size)
 
     async def _tell_lost(self, batch: Batch, source: Source, kinds: dict[str, int]) -> None:
         """Make the loss an event of its own, before the agent hears of it and deletes the batch."""

@@ -19,6 +19,8 @@ from modelward_proto.v1.store_pb2 import (
 )
 from modelward_proto.v1.stream_pb2 import Range
 
+from modelward_collector.store.interface import MAX_MESSAGE_BYTES
+
 _log = logging.getLogger(__name__)
 
 APPEND_TIMEOUT_S = 60.0
@@ -31,7 +33,7 @@ LAG_S = 4.0
 """A batch that waits longer than this for its answer means that the store lags."""
 
 _OPTIONS = (
-    ("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # A restarted store must be found at once, not after gRPC's own backoff of up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),

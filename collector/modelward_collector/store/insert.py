@@ -38,6 +38,9 @@ memory, disk or a missing table, the group is tried again: nothing is set aside 
 ASKED = 2_000
 """Detections asked for in one query: the engine reads 256 KiB of SQL."""
 
+SLICE = 4_000
+"""Detections in one insert: a batch of which every row is a finding must not need more memory than the engine has."""
+
 
 class StoreBusy(Exception):
     """Nothing is wrong with the batch, and it cannot be stored now. It was not stored; send it again."""
@@ -269,9 +272,13 @@ class Writer:
         for index, name in enumerate(ids):
             if name not in stored:
                 wanted.setdefault(name, index)
-        if wanted:
-            data = ipc(found.take(pa.array(wanted.values(), pa.int64())))
-            insert(connection, "detections_raw", columns_of(DETECTION_FIELDS), data, group.name, self._scratch)
+        missing = list(wanted.values())
+        for start in range(0, len(missing), SLICE):
+            rows_of = missing[start : start + SLICE]
+            data = ipc(found.take(pa.array(rows_of, pa.int64())))
+            # Settled again after a crash, less is missing: a token of the group and a place would drop other rows than it did.
+            token = f"{group.name}-{ids[rows_of[0]]}"
+            insert(connection, "detections_raw", columns_of(DETECTION_FIELDS), data, token, self._scratch)
 
     def _insert_bindings(self, connection: Connection, group: Group) -> None:
         if group.bindings:

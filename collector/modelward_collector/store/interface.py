@@ -15,6 +15,10 @@ from modelward_proto.v1.store_pb2 import (
     SelectRequest,
 )
 
+MAX_MESSAGE_BYTES = 256 << 20
+"""Of one call: more than a batch and all that rules can find in it. A call over it could never be made, however often it is
+tried."""
+
 
 class StoreUnavailable(Exception):
     """The call was not carried out and may be tried again; the message says why."""

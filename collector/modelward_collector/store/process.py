@@ -33,11 +33,10 @@ from modelward_collector.settings import CollectorSettings
 from modelward_collector.store.ddl.migrations import MigrationError
 from modelward_collector.store.embedded import EmbeddedStore
 from modelward_collector.store.engine import EngineError
-from modelward_collector.store.interface import Store, StoreUnavailable
+from modelward_collector.store.interface import MAX_MESSAGE_BYTES, Store, StoreUnavailable
 
 _log = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 64 << 20
 STOP_S = 10.0
 
 Request = TypeVar("Request")
