@@ -188,6 +188,8 @@ class Drainer:
         dtype = self._writer.layout.large
         if len(raw) == dtype.itemsize:
             self._pending.add(self._small_empty, np.frombuffer(raw, dtype, 1))
+            if self._pending.full:
+                self._close_batch()
 
     def _status(self) -> None:
         """Count what the kernel lost, and tell the sender how things stand."""

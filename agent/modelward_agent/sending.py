@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 STOP_S = 8.0
 RESULTS_EVERY_S = 0.2
 MAX_BACKLOG = 4096
+MAX_PAYLOAD_BYTES = 40 << 20
+"""A collector sets a longer one aside, and one that is much longer ends the stream, each time it is sent."""
+
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
@@ -156,12 +159,15 @@ class Sender:
         rows = self._enricher.enrich(batch)
         for artifact in self._enricher.wanted():
             self._resolver.submit(artifact)
+        arrow = to_ipc(rows)
+        if len(arrow) > MAX_PAYLOAD_BYTES:
+            raise ValueError(f"it takes {len(arrow)} bytes on the wire")
         self._kinds[batch.number] = dict(batch.kinds)
         kinds = count_rows(rows)
         return pb.Batch(
             number=batch.number, epoch=batch.epoch, schema_version=SCHEMA_VERSION,
             batch_time_ns=batch.batch_time_ns, checksum=batch.checksum, rows=rows.num_rows,
-            events=sum(kinds.values()), kinds=kinds, arrow=to_ipc(rows),
+            events=sum(kinds.values()), kinds=kinds, arrow=arrow,
             lane=pb.LANE_BACKFILL if batch.late else pb.LANE_LIVE,
         )
 

@@ -13,9 +13,14 @@ from modelward_agent.enrich.attribution import Attribution, Who
 from modelward_agent.enrich.columns import closed, shared
 from modelward_agent.enrich.rows import Rows
 from modelward_agent.enrich.sightings import Sightings
+from modelward_agent.enrich.text_columns import clip
 from modelward_agent.sensor.constants import Segment
 
 Column = npt.NDArray[Any]
+
+_REPEATED = ("path", "command_line", "parent_path", "chain")
+_REPEATED_BYTES = 16 << 20
+"""Of those texts in one batch: thousands of processes with long names would make a batch that no collector takes."""
 
 
 def replay(rows: Rows, runs: Sightings, boot: Attribution) -> tuple[list[Who], dict[int, str]]:
@@ -62,6 +67,7 @@ def replay(rows: Rows, runs: Sightings, boot: Attribution) -> tuple[list[Who], d
 def process_columns(rows: Rows, runs: Sightings, whos: list[Who], lines: dict[int, str]) -> dict[str, Any]:
     """Process, parent, chain, container and workload of every row."""
     run = runs.run
+    texts = _bounded({name: [getattr(who, name) for who in whos] for name in _REPEATED}, run)
 
     def each(name: str) -> Any:
         return shared([getattr(who, name) for who in whos], run)
@@ -72,18 +78,35 @@ def process_columns(rows: Rows, runs: Sightings, whos: list[Who], lines: dict[in
         "process.entity_id": each("entity_id"),
         "process.parent.entity_id": each("parent_id"),
         "process.root_id": each("root_id"),
-        "process.parent.executable.path": each("parent_path"),
-        "process.chain": each("chain"),
+        "process.parent.executable.path": shared(texts["parent_path"], run),
+        "process.chain": shared(texts["chain"], run),
         "process.entry": closed("process.entry", np.array([who.entry for who in whos], np.int8)[run]),
         "process.executable.path": _with_own(
-            [who.path for who in whos], run, {row: escape(rows.raw(row, Segment.PATH)) for row in lines}
+            texts["path"], run, {row: escape(rows.raw(row, Segment.PATH)) for row in lines}
         ),
-        "process.command_line": _with_own([who.command_line for who in whos], run, lines),
+        "process.command_line": _with_own(texts["command_line"], run, lines),
         "workload.id": each("workload_id"),
         "workload.runtime": each("runtime"),
         "container.id": shared([who.container.id for who in whos], run),
         "k8s.pod.uid": shared([who.container.pod for who in whos], run),
     }
+
+
+def _bounded(columns: dict[str, list[str]], run: Column) -> dict[str, list[str]]:
+    """Texts of each run, cut shorter when their rows would take too many bytes."""
+    rows = np.bincount(run)
+    if sum(int(rows @ np.array([*map(_size, texts)], np.int64)) for texts in columns.values() if texts) <= _REPEATED_BYTES:
+        return columns
+    most = _REPEATED_BYTES // len(columns) // len(run)
+    return {name: [_cut(text, most) for text in texts] for name, texts in columns.items()}
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _cut(text: str, most: int) -> str:
+    return text if _size(text) <= most else clip(text, most if text.isascii() else most // 4)
 
 
 def _with_own(texts: list[str], run: Column, own: dict[int, str]) -> Any:
