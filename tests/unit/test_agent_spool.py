@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -353,6 +354,25 @@ def test_full_disk_evicts_unsent_batches_and_goes_on(tiny_disk: Path) -> None:
     assert writer.ledger.count("evicted") > 0
     assert writer.ledger.count("spooled") == 2000
     assert writer.disk_problem == ""
+    writer.close()
+
+
+def test_disk_that_others_filled_costs_no_more_batches_than_the_room_that_is_needed(tiny_disk: Path) -> None:
+    writer = SpoolWriter(tiny_disk / "spool", LAYOUT, limit_bytes=LIMIT, boot_id="boot-1")
+    for _ in range(4):
+        writer.write(records(100), NOTHING)
+    writer.poll(force=True)
+    with (tiny_disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(bytes(4096)):
+            pass
+    assert writer.write(records(100), NOTHING).number == 5
+    assert writer.ledger.count("evicted") == 100
+    assert writer.disk_problem == ""
+    (tiny_disk / "filler").unlink()
+    # Killed here: the file that was emptied still says how many events went with it.
+    again = SpoolWriter(tiny_disk / "spool", LAYOUT, limit_bytes=LIMIT, boot_id="boot-1")
+    assert again.ledger.count("spooled") - again.ledger.count("evicted") == 400
+    again.close()
     writer.close()
 
 

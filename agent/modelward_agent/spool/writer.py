@@ -179,7 +179,7 @@ class SpoolWriter:
                 if e.errno not in _NO_ROOM:
                     self.disk_problem = f"cannot write to {self.folder.path}: {e.strerror}"
                     raise SpoolError(self.disk_problem) from e
-                if not self._evict():
+                if not self._evict(at_once=True):
                     self.disk_problem = f"no room for events on the disk of {self.folder.path}: {e.strerror}"
                     raise SpoolFull(self.disk_problem) from e
                 self.poll(force=True)
@@ -196,8 +196,11 @@ class SpoolWriter:
         if file.state == "new":
             (self._low if file.low else self._high)[file.number] = None
 
-    def _evict(self) -> bool:
-        """Drop the oldest batch that was never sent, of low value first. False: there is none."""
+    def _evict(self, *, at_once: bool = False) -> bool:
+        """Drop the oldest batch that was never sent, of low value first. False: there is none.
+
+        ``at_once``: give its room back now. A disk without any cannot take the state after which the file would be removed.
+        """
         for waiting in (self._low, self._high):
             while waiting:
                 number = next(iter(waiting))
@@ -206,6 +209,8 @@ class SpoolWriter:
                 # The sender may have claimed it in this moment; then it is on its way and no longer ours to drop.
                 if self.folder.rename(file, "evicted"):
                     lost, told = self._contents(file.to("evicted"))
+                    if at_once:
+                        os.truncate(self.folder.file(file.to("evicted")), 0)
                     self._settle(number, "evicted", lost)
                     self._tell_loss(lost, told)
                     return True
