@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 import logging
 import mmap
 import os
@@ -251,6 +252,30 @@ def test_the_worker_keeps_its_privileges_while_it_reads(tmp_path: Path) -> None:
         assert lines["NoNewPrivs"] == "1"
     finally:
         resolver.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges to give up")
+def test_a_worker_that_keeps_its_privileges_reads_the_file(tmp_path: Path) -> None:
+    made = tmp_path / "m.gguf"
+    made.write_bytes(b"GGUF")
+    about = made.stat()
+    device = os.major(about.st_dev) << 20 | os.minor(about.st_dev)
+    job = {
+        "pid": 0, "start_ns": 0, "path": os.fsencode(made).hex(), "asked": "", "device": device, "inode": about.st_ino,
+        "proc": "/proc", "bytes_per_s": 1 << 20, "stamp": [], "facts": {},
+    }  # fmt: skip
+    code = (
+        "import os\n"
+        "def refuse(*_):\n    raise PermissionError(1, 'Operation not permitted')\n"
+        "os.setresuid = refuse\n"
+        "from modelward_agent.identity import worker\n"
+        "worker.main()\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, input=json.dumps(job).encode(), capture_output=True, timeout=30, check=True)
+    (answer,) = map(json.loads, done.stdout.splitlines())
+    assert set(answer) == {"error"}
+    assert "privileges" in answer["error"]
 
 
 def test_a_digest_differs_from_sha256sum(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@ in tests/kernel."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 from modelward_agent.sensor import SensorError
+from modelward_agent.sensor.adopt import running_servers
 from modelward_agent.sensor.servers import (
     AS_EXCLUDED,
     AS_MODULE,
@@ -87,3 +89,19 @@ def test_numbers_are_those_of_the_kernel_side() -> None:
     }
     sizes = {n: int(v) for n, v in re.findall(r"#define MW_(NAME|EXTENSION)\s+(\d+)", _STATE)}
     assert sizes == {"NAME": NAME_SIZE, "EXTENSION": EXTENSION_SIZE}
+
+
+def test_a_command_line_that_hangs_does_not_hold_up_the_start(tmp_path: Path) -> None:
+    running = (7, "/usr/bin/python3", None), (8, "/opt/llama-server", b"llama-server\0-m\0m.gguf\0"), (9, "/usr/bin/id", b"id\0")
+    for pid, program, line in running:
+        folder = tmp_path / str(pid)
+        folder.mkdir()
+        (folder / "stat").write_bytes(b"%d (x) S 1 " % pid + b" ".join([b"0"] * 17) + b" 4200 0\n")
+        (folder / "exe").symlink_to(program)
+        if line is None:
+            os.mkfifo(folder / "cmdline")  # waits for a writer, as a read of a process's memory may wait
+        else:
+            (folder / "cmdline").write_bytes(line)
+    found = list(running_servers(lists(), tmp_path))
+    os.close(os.open(tmp_path / "7" / "cmdline", os.O_RDWR | os.O_NONBLOCK))
+    assert found == [8]

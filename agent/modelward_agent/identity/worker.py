@@ -57,7 +57,11 @@ def main() -> int:
     except (ArtifactError, OSError) as e:
         _say(error=str(e))
         return 0
-    _confine(about.st_size)
+    try:
+        _confine(about.st_size)
+    except OSError as e:
+        _say(error=f"is not read: its reader cannot give up its privileges ({e.strerror})")
+        return 0
     _say(stamp=stamp, known=known)
     facts = Facts(**job["facts"]) if known else read_facts(fd, about.st_size, path.rpartition(b"/")[2])
     own = escape(source.name)
@@ -103,7 +107,11 @@ def _find(job: dict[str, Any], path: bytes, asked: bytes) -> tuple[int, Place]:
 
 
 def _confine(size: int) -> None:
-    """Give up what is not needed to read one open file."""
+    """Give up what is not needed to read one open file.
+
+    Raises:
+        OSError: the privileges cannot be given up.
+    """
     seconds = 120 + size // (50 << 20)
     for limit, value in (
         (resource.RLIMIT_AS, _MEMORY),
@@ -116,10 +124,10 @@ def _confine(size: int) -> None:
             resource.setrlimit(limit, (value, value))
     libc = ctypes.CDLL(None)
     if os.geteuid() == 0:
-        with contextlib.suppress(OSError):
-            os.setgroups([])
-            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        os.setgroups([])
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

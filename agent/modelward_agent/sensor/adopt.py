@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from modelward_agent.enrich.proc_files import ProcFiles
 from modelward_agent.sensor.libbpf import Object
 from modelward_agent.sensor.servers import Lists, is_server
 
@@ -24,16 +25,15 @@ _ROUNDS = 16
 
 def running_servers(names: Lists, proc: Path = Path("/proc")) -> Iterator[int]:
     """Pids of processes whose program and arguments match the list of servers."""
-    for entry in os.scandir(proc):
-        if not entry.name.isdigit():
-            continue
-        try:
-            program = os.readlink(os.path.join(entry.path, "exe").encode()).removesuffix(b" (deleted)")
-            arguments = Path(entry.path, "cmdline").read_bytes().split(b"\0")[:-1]
-        except OSError:
-            continue  # ended meanwhile, or a kernel thread
-        if is_server(program, arguments, names.programs):
-            yield int(entry.name)
+    files = ProcFiles(proc)
+    with os.scandir(proc) as entries:
+        pids = [int(entry.name) for entry in entries if entry.name.isdigit()]
+    for pid in pids:
+        # None: it ended meanwhile, or is a kernel thread. A command line may hang, as any user can arrange: that
+        # must not hold up the start.
+        seen = files.process(*files.key(pid))
+        if seen is not None and is_server(seen.path, seen.arguments, names.programs):
+            yield pid
 
 
 def exclude(kernel: Object, pids: Iterable[int]) -> None:
