@@ -342,6 +342,7 @@ def test_only_the_owner_can_reach_the_store(running: Collector) -> None:
 def test_another_user_of_this_machine_cannot_speak_as_an_agent(running: Collector) -> None:
     """What a server that was taken over would try; it needs root to become another user, so the test runs as root."""
     code = ("import os, sys; sys.path.insert(0, '.')\n"
+            "import grpc._channel  # grpc imports it late, when the tree may lie where that user cannot read\n"
             "from tests.batches import Agent\n"
             "os.setgid(65534); os.setuid(65534)\n"
             f"with Agent({running.grpc_address!r}, host='victim') as agent:\n"
