@@ -14,8 +14,12 @@ int BPF_PROG(on_newtask, struct task_struct *child, u64 clone_flags)
 	if (!t)
 		return 0;
 	c = bpf_task_storage_get(&tasks, child, t, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!c || t->excluded)
+	if (t->excluded)
 		return 0;
+	if (!c) {
+		count(MW_HOP_MISSED, MW_PROCESS_FORK);
+		return 0;
+	}
 	c->asked_pointer = 0;
 	c->adopted = 0;
 	g = group_at(t->group_slot, t->group);

@@ -46,8 +46,11 @@ static __noinline struct mw_task *new_group(struct task_struct *task, u32 phase,
 		return NULL;
 	bpf_loop(MW_GROUPS, find_free_group, &search, 0);
 	g = bpf_map_lookup_elem(&groups, &search.slot);
-	if (!search.found || !g)
+	if (!search.found || !g) {
+		/* so many groups at a time, and this process is not watched: the ledger must say so */
+		count(MW_HOP_MISSED, MW_LIFECYCLE);
 		return NULL;
+	}
 	totals.group_hint = search.slot + 1;
 	g->root_tgid = task->tgid;
 	g->root_start_ns = leader->start_boottime;
@@ -68,7 +71,10 @@ static __noinline struct mw_task *new_group(struct task_struct *task, u32 phase,
 	if (!t || __sync_val_compare_and_swap(&t->group, 0, search.id)) {
 		/* another thread of the process was faster */
 		g->id = 0;
-		return t ? state_of(task) : NULL;
+		if (t)
+			return state_of(task);
+		count(MW_HOP_MISSED, MW_LIFECYCLE);
+		return NULL;
 	}
 	t->group_slot = search.slot;
 	t->server = server;

@@ -213,3 +213,27 @@ def test_groups_that_ended_leave_their_room_to_new_ones(host: Host, artifact: Pa
     ours = [part[part["parent_tgid"] == process.pid] for part in host.all_records()]
     groups = {int(g) for part in ours for g in part["group"][part["kind"] == 48]}
     assert len(groups) == readers
+
+
+def test_processes_beyond_the_bound_of_groups_are_counted_as_missed(host: Host, artifact: Path) -> None:
+    before = host.sensor.counters().get(("missed", "lifecycle"), 0)
+    readers = """
+import os, signal, sys
+children = []
+for _ in range(1030):
+    ready, told = os.pipe()
+    if (child := os.fork()) == 0:
+        os.open(sys.argv[1], os.O_RDONLY)
+        os.write(told, b".")
+        signal.pause()
+    children.append(child)
+    os.close(told)
+    os.read(ready, 1)
+    os.close(ready)
+for child in children:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+"""
+    assert host.finish(host.start(readers, str(artifact)), 60) == 0
+    assert host.sensor.counters().get(("missed", "lifecycle"), 0) - before >= 6
+    assert host.run("import os, sys; os.open(sys.argv[1], os.O_RDONLY)", str(artifact))
