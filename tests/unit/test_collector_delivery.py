@@ -323,6 +323,11 @@ def test_a_stream_that_breaks_the_protocol_is_refused_with_a_reason(running: Col
     with Agent(running.grpc_address, host="<script>") as made:
         made.wait_ended()
         assert "host name" in made.refused
+    with Agent(running.grpc_address) as made:
+        made.wait_welcome()
+        made.heartbeat(problems=["x" * (2 << 20)])
+        made.wait_ended()
+        assert "heartbeat has more than 1 MiB" in made.refused
 
 
 def test_each_process_writes_its_metrics(running: Collector, agent: MakeAgent) -> None:

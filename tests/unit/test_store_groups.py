@@ -231,6 +231,12 @@ def test_held_ranges_name_every_stored_batch_and_no_other(store: Store) -> None:
     assert store.lane.call(lambda c: held.ranges(c, KEY._replace(host="gpu-2"), 1)) == []
 
 
+def test_an_agent_with_countless_holes_is_told_the_first_of_them(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelward_collector.store.held.MOST_RANGES", 2)
+    store.store(*(request(n, rows=1) for n in (1, 3, 5, 7)))
+    assert store.lane.call(lambda c: Held().ranges(c, KEY, 1)) == [(1, 1), (3, 3)]
+
+
 def test_a_batch_older_than_what_memory_holds_is_still_known(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelward_collector.store.held.REMEMBERED", 0)
     monkeypatch.setattr("modelward_collector.store.held.LEAST_PER_EPOCH", 2)

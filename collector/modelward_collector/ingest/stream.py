@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 
 HELLO_TIMEOUT_S = 15.0
 LAST_ANSWERS_S = 5.0
+MOST_WORD_BYTES = 1 << 20
+"""Of a Hello or heartbeat: both are kept, and passed on every few seconds."""
 
 
 class Refused(Exception):
@@ -116,6 +118,7 @@ class AgentStream:
         if first.WhichOneof("message") != "hello":
             raise Refused("a stream begins with Hello")
         hello = first.hello
+        _check_size(first)
         if len(hello.agent_id) != 16 or len(hello.epoch) != 16 or hello.epoch == OWN_EPOCH:
             raise Refused("agent_id and epoch are 16 random bytes each")
         try:
@@ -149,6 +152,7 @@ class AgentStream:
             if kind == "batch":
                 await self._batch(message.batch)
             elif kind == "heartbeat":
+                _check_size(message)
                 self._reports.send(message.heartbeat)
             elif kind == "hello":
                 raise Refused("Hello comes once")
@@ -205,6 +209,11 @@ class AgentStream:
             _log.info("agent disconnected", extra={"host": self._source.host})
             if self._reports is not None:
                 await self._reports.close()
+
+
+def _check_size(word: AgentMessage) -> None:
+    if word.ByteSize() > MOST_WORD_BYTES:
+        raise Refused(f"a Hello or heartbeat has more than {MOST_WORD_BYTES >> 20} MiB")
 
 
 def ranges(numbers: set[int]) -> list[Range]:

@@ -17,6 +17,9 @@ REMEMBERED = 400_000
 LEAST_PER_EPOCH = 64
 MOST_EPOCHS = 20_000
 
+MOST_RANGES = 50_000
+"""Ranges named to an agent: one with more holes sends the rest again and is told then. More would not fit into a Welcome."""
+
 _OF_EPOCH = "host_name = {host:String} AND agent_id = {agent:String} AND epoch = {epoch:String}"
 
 
@@ -85,12 +88,12 @@ class Held:
             epoch.checksums = {n: epoch.checksums[n] for n in kept}
 
     def ranges(self, connection: Connection, key: EpochKey, first: int) -> list[tuple[int, int]]:
-        """Stored batches from ``first`` on, as ranges with both ends."""
+        """Stored batches from ``first`` on, as ranges with both ends: the lowest :data:`MOST_RANGES` of them."""
         return [(int(a), int(b)) for a, b in rows(connection, f"""
             SELECT min(batch), max(batch) FROM (
                 SELECT batch, batch - row_number() OVER (ORDER BY batch) AS part FROM (
                     SELECT DISTINCT batch FROM modelward.batches WHERE {_OF_EPOCH} AND batch >= {{n:UInt64}}))
-            GROUP BY part ORDER BY 1""", key.parameters | {"n": str(first)})]
+            GROUP BY part ORDER BY 1 LIMIT {MOST_RANGES}""", key.parameters | {"n": str(first)})]
 
     def quarantined(self, connection: Connection, key: EpochKey, number: int, checksum: int) -> str | None:
         """Reason for which a batch was set aside before; None when it was not."""
