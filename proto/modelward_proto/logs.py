@@ -35,10 +35,8 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = " ".join(f"{k}={v}" for k, v in record.__dict__.items() if k not in _STANDARD)
         line = f"{_utc(record.created)} {record.levelname.lower():7} {record.getMessage()} {fields}".rstrip()
-        line = escape(line.encode("utf-8", "surrogateescape")).replace("\\x5c", "\\")
-        if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return line
+        lines = [line, *(self.formatException(record.exc_info).split("\n") if record.exc_info else ())]
+        return "\n".join(escape(line.encode("utf-8", "surrogateescape")).replace("\\x5c", "\\") for line in lines)
 
 
 def _utc(seconds: float) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from modelward_proto.logs import TextFormatter
 from modelward_proto.text import escape, is_inert, quote_arguments, split_arguments, unescape
 
 RAW = st.one_of(st.binary(max_size=400), st.text(max_size=300).map(lambda text: text.encode("utf-8", "surrogatepass")))
@@ -50,3 +53,18 @@ def test_a_text_is_escaped_otherwise(raw: bytes, shown: str) -> None:
 @pytest.mark.parametrize("text", ["a\nb", "\\", "\\x4", "\\xZZ", "\u202e", "\x7f", "\u2028"])
 def test_what_was_never_escaped_passes_as_inert(text: str) -> None:
     assert not is_inert(text)
+
+
+def test_an_error_in_the_log_writes_to_the_terminal() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter())
+    log = logging.Logger("of this test")
+    log.addHandler(handler)
+    try:
+        raise ValueError("a \x1b]0;owned\x07 title\u202e of \udc9b")
+    except ValueError:
+        log.exception("not \x1b[2J read")
+    first, *_, last = stream.getvalue().splitlines()
+    assert first.endswith(r"not \x1b[2J read")
+    assert last == r"ValueError: a \x1b]0;owned\x07 title\xe2\x80\xae of \x9b"
