@@ -244,14 +244,20 @@ class Drainer:
     def _finish(self) -> None:
         """Spool all there is, give the sender a moment to deliver it, and leave the spool as the next start wants it."""
         self._proof.stop()
-        self._drain()
-        self._repeats()
-        self._status()
-        self._close_batch()
+        self._spool_all()
         self._writer.poll(force=True)
         self._sender.tell("status", self.status())
         self._hear(self._sender.stop(timeout_s=10.0))
+        # What happened while the sender delivered goes with the next start.
+        self._spool_all()
         self._writer.close()
+
+    def _spool_all(self) -> None:
+        self._drain()
+        self._repeats()
+        self._status()
+        if self._parts or not self._pending.empty:
+            self._close_batch()
 
 
 def raise_priority() -> None:

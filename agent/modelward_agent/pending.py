@@ -57,6 +57,10 @@ class Pending:
             self._begin(True)
 
     @property
+    def empty(self) -> bool:
+        return self._since is None
+
+    @property
     def full(self) -> bool:
         return self.records >= MAX_RECORDS or self.bytes >= MAX_BYTES
 

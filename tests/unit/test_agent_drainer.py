@@ -307,6 +307,25 @@ for what, *rest in hear():
     assert (writer.folder.path / "state.json").read_text().find('"clean": true') > 0
 
 
+def test_what_happens_while_the_sender_delivers_is_spooled_for_the_next_start(
+    agent: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drainer, sensor, writer = agent()
+    turn(drainer, lambda: drainer._sender.pid is not None)
+    stop = drainer._sender.stop
+
+    def slow(timeout_s: float) -> Any:
+        sensor.script.append(Drained(records(7), NOTHING, {2: 700}, {}))
+        sensor.totals = {("seen", "file_open"): 7}
+        return stop(timeout_s)
+
+    monkeypatch.setattr(drainer._sender, "stop", slow)
+    drainer.run(lambda: True)
+    assert writer.ledger.rows() == [("seen", "file_open", 7), ("drained", "file_open", 7), ("spooled", "file_open", 7)]
+    assert [len(batch.small) for batch in spooled(writer)] == [7]
+    assert sensor.committed == {2: 700}
+
+
 def test_status_counts_what_is_drained_but_not_spooled_yet(agent: Callable[..., Any]) -> None:
     drainer, _sensor, _ = agent([Drained(records(2), NOTHING, {}, {})])
     drainer.step()

@@ -397,6 +397,28 @@ def test_full_disk_of_sent_batches_is_a_clear_problem_that_passes(tiny_disk: Pat
     writer.close()
 
 
+def test_disk_that_refuses_a_rename_loses_no_batch(spool: Callable[..., SpoolWriter], monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = spool(limit=4 * 8192)
+    rename, refused = os.rename, []
+
+    def full(source: Any, target: Any) -> None:
+        if str(target).endswith((".sent", ".evicted")):
+            refused.append(target)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", full)
+    for _ in range(6):
+        writer.write(records(100), NOTHING)
+    assert writer.blocked
+    assert [batch.number for batch in drain(reader_of(writer))] == [1, 2, 3, 4, 5, 6]
+    assert refused
+    assert writer.ledger.rows() == [("drained", "file_open", 600), ("spooled", "file_open", 600)]
+    monkeypatch.undo()
+    writer.write(records(100), NOTHING)
+    assert writer.bytes <= 4 * 8192
+
+
 def test_file_size_limit_is_no_room_either(spool: Callable[..., SpoolWriter]) -> None:
     writer = spool()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import time
 from collections.abc import Iterable
 
 from modelward_agent.spool.batch import CorruptBatch, Layout, SpooledBatch, decode, peek
 from modelward_agent.spool.folder import BatchFile, Folder
 from modelward_agent.spool.ranges import Range, within
+
+log = logging.getLogger(__name__)
 
 LIVE_PER_LATE = 8
 """While live batches wait, every ninth sent is one of an outage: late must not become never on a busy host."""
@@ -85,10 +88,14 @@ class SpoolReader:
         if file is None:
             return None
         if file.state == "new":
-            if not self.folder.rename(file, "sent"):
-                del self._files[number]
-                return None
-            file = self._files[number] = file.to("sent")
+            try:
+                if not self.folder.rename(file, "sent"):
+                    del self._files[number]
+                    return None
+                file = self._files[number] = file.to("sent")
+            except OSError as e:
+                # A full disk may refuse even a rename. To send it unclaimed is better than not to send it.
+                log.debug("a batch cannot be claimed", extra={"batch": number, "reason": e.strerror})
         try:
             raw = self.folder.file(file).read_bytes()
             return decode(raw, self.layout, self.folder.epoch, number)

@@ -204,10 +204,16 @@ class SpoolWriter:
         for waiting in (self._low, self._high):
             while waiting:
                 number = next(iter(waiting))
-                del waiting[number]
                 file, _ = self._files[number]
+                try:
+                    renamed = self.folder.rename(file, "evicted")
+                except OSError as e:
+                    # A full disk may refuse even that. What was written before is not to be written again for it.
+                    self.disk_problem = f"cannot drop a batch of {self.folder.path}: {e.strerror}"
+                    return False
+                del waiting[number]
                 # The sender may have claimed it in this moment; then it is on its way and no longer ours to drop.
-                if self.folder.rename(file, "evicted"):
+                if renamed:
                     lost, told = self._contents(file.to("evicted"))
                     if at_once:
                         os.truncate(self.folder.file(file.to("evicted")), 0)
