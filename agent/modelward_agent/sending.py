@@ -108,8 +108,12 @@ class Sender:
             doors=[pb.Door(**door) for door in doors],
             spool_bytes=status["spool_bytes"], spool_limit_bytes=self._limit_bytes,
             tracked_processes=self._enricher.processes, oldest_unacked_age_ns=self._reader.oldest_age_ns(),
-            problems=status["problems"],
+            problems=[*status["problems"], *self._forgotten()],
         )
+
+    def _forgotten(self) -> list[str]:
+        count = self._enricher.evicted
+        return [f"{count} processes were forgotten early, the table was full: chains below them are short"] if count else []
 
     def opened(self, welcome: pb.Welcome, held: list[Range]) -> None:
         for number in self._reader.held(held):

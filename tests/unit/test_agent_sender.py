@@ -243,3 +243,11 @@ def test_stop_delivers_the_last_events(agent: Agent, server: StreamServer) -> No
     assert agent.writer.ledger.count("stored") == 3
     assert len(server.batches) == 1
     assert agent.sender.pid is None
+
+
+def test_processes_forgotten_early_are_told_to_the_operator(agent: Agent, server: StreamServer) -> None:
+    many = opens(70_000)
+    many["tgid"] = many["tid"] = 4_000_000 + np.arange(len(many))
+    for begin in range(0, len(many), 7_000):
+        agent.feed(many[begin : begin + 7_000])
+    agent.turn(lambda: any("forgotten early" in problem for beat in server.heartbeats for problem in beat.problems), 60)
