@@ -10,6 +10,8 @@ static __always_inline struct mw_task *take_in(struct task_struct *task, struct 
 
 	if (!t)
 		return NULL;
+	if (!first_to_count(t, task))
+		return t;
 	t->scope_instance = 0;
 	t->asked_pointer = 0;
 	t->stopping = 0;

@@ -27,6 +27,8 @@ static __always_inline struct mw_task *state_of(struct task_struct *task)
 	t = bpf_task_storage_get(&tasks, task, l, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!t)
 		return NULL;
+	if (!first_to_count(t, task))
+		return t;
 	t->scope_instance = 0;
 	t->asked_pointer = 0;
 	t->adopted = 0;

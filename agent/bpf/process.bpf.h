@@ -18,14 +18,19 @@ int BPF_PROG(on_newtask, struct task_struct *child, u64 clone_flags)
 		return 0;
 	if (!c) {
 		count(MW_HOP_MISSED, MW_PROCESS_FORK);
+		/* user space will look for it as for those that were there before a group was made */
+		__sync_fetch_and_add(&totals.groups_made, 1);
 		return 0;
 	}
 	c->asked_pointer = 0;
 	c->adopted = 0;
+	c->scope_instance = t->scope_instance;
+	c->scope_slot = t->scope_slot;
 	g = group_at(t->group_slot, t->group);
 	if (!g)
 		return 0;
-	__sync_fetch_and_add(&g->tasks, 1);
+	if (first_to_count(c, child))
+		__sync_fetch_and_add(&g->tasks, 1);
 	c->stopping = 0;
 	c->ended = 0;
 	if (!(clone_flags & CLONE_THREAD)) {

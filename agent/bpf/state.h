@@ -56,7 +56,7 @@ struct mw_task {
 	/* Of the process: valid in the thread group leader's entry. */
 	u32 stopping;
 	u32 ended;		/* its exit was told */
-	u32 pad2;
+	u32 owner;		/* tid of the task that it was counted for: a copy of another's is not counted yet */
 	u64 instance;		/* the only model of the process, 0: none or several */
 	u64 instance_inode;
 	u32 instance_device;
@@ -209,6 +209,12 @@ static __always_inline struct mw_scope_slot *scope_at(u32 slot, u64 instance)
 	struct mw_scope_slot *scope = bpf_map_lookup_elem(&scopes, &slot);
 
 	return scope && instance && scope->instance == instance ? scope : NULL;
+}
+
+/* Two programs may make the entry of one task at the same time, on_newtask and an iterator: true for one of them alone. */
+static __always_inline bool first_to_count(struct mw_task *t, struct task_struct *task)
+{
+	return __sync_lock_test_and_set(&t->owner, (u32)task->pid) != (u32)task->pid;
 }
 
 static __always_inline u64 quiet_ns(void)

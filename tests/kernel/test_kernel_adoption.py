@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
-from modelward_agent.sensor import Sensor
+from modelward_agent.sensor import Sensor, records
 from modelward_agent.sensor.constants import Evidence, Flag, Phase, Scope, Trigger
 
 from .conftest import Event, Host, of
@@ -143,3 +145,22 @@ subprocess.run(["/bin/true", "end"])
 def test_what_is_not_a_server_is_not_adopted(artifact: Path) -> None:
     with _adopted(_LISTEN + _END, artifact) as (host, process):
         assert _go_on(host, process) == []
+
+
+def test_children_made_while_others_are_adopted_are_counted_once(host: Host, artifact: Path) -> None:
+    forking = """
+import os, sys, time
+os.open(sys.argv[1], os.O_RDONLY)
+end = time.monotonic() + 2
+while time.monotonic() < end:
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+    kernel = host.sensor._kernel
+    process = host.start(forking, str(artifact))
+    while process.poll() is None:
+        kernel.programs["adopt"].iterate()
+    layout, groups = records.dtype("mw_group"), kernel.map("groups")
+    left = [np.frombuffer(groups.lookup(struct.pack("=I", slot), layout.itemsize), layout)[0] for slot in range(1024)]
+    assert [(group["id"], group["tasks"]) for group in left if group["root_tgid"] == process.pid and group["id"]] == []
