@@ -100,6 +100,26 @@ def test_more_detections_than_one_insert_takes_are_all_stored_once(
     lane.close()
 
 
+async def answer_of_a_batch_whose_loss_cannot_be_told() -> AppendReply:
+    class Refusing:
+        async def append(self, request: AppendRequest) -> AppendReply:
+            return AppendReply(quarantined=request.quarantine)
+
+    async def refuse(batch: Batch, source: Source) -> Any:
+        raise PayloadError("it is bad")
+
+    async def fail(events: pa.Table, name: Any) -> Any:
+        raise PayloadError("the rules' engine failed on this batch")
+
+    judging = SimpleNamespace(judge=refuse, judge_own=fail)
+    pending = Pending(judging, Refusing(), SimpleNamespace(keep=lambda name, payload: None))  # type: ignore[arg-type]
+    return await (await pending.take(Batch(number=1, epoch=EPOCH, checksum=1), SOURCE))
+
+
+def test_a_batch_that_is_set_aside_is_answered_even_if_its_loss_cannot_be_told() -> None:
+    assert asyncio.run(answer_of_a_batch_whose_loss_cannot_be_told()).quarantined == "it is bad"
+
+
 class SlowLink:
     """A store that answers when told."""
 

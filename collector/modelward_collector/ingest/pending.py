@@ -93,7 +93,11 @@ class Pending:
             reply = await self._link.append(request)
             if reply.quarantined:
                 metrics.QUARANTINED.inc()
-                await self._tell_lost(batch, source, dict(request.kinds))
+                try:
+                    await self._tell_lost(batch, source, dict(request.kinds))
+                except Exception:
+                    # It is in the ledger, and an agent without an answer would wait for it as long as its stream lasts.
+                    _log.exception("the loss of a batch could not be told as an event", extra={"host": source.host})
                 name = file_name(source.agent_id, batch.epoch, batch.number, batch.checksum)
                 await asyncio.to_thread(self._quarantine.keep, name, batch.arrow)
             metrics.ANSWER_SECONDS.observe(time.monotonic() - started)
