@@ -85,6 +85,7 @@ def run(settings: AgentSettings) -> int:
     from modelward_agent.sensor import records
     from modelward_agent.sensor.errors import SensorError
     from modelward_agent.sensor.sensor import Sensor
+    from modelward_agent.sensor.servers import WatchError, lists
     from modelward_agent.spool.batch import Layout
     from modelward_agent.spool.folder import SpoolError, random_id
     from modelward_agent.spool.writer import SpoolWriter
@@ -98,14 +99,15 @@ def run(settings: AgentSettings) -> int:
     state = Path(settings.state)
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     try:
-        Target.parse(settings.collector, settings.tls_ca, settings.tls_cert, settings.tls_key)
+        lists(settings.watch)
+        Target.parse(settings.collector, settings.tls_ca, settings.tls_cert, settings.tls_key).check_pair()
         lock = StateLock(state)
         agent_id = random_id(state / "agent.id")
         layout = Layout(records.SMALL, records.LARGE)
         writer = SpoolWriter(state / "spool", layout, limit_bytes=settings.spool_max_bytes, boot_id=boot_id)
         allow_locked_memory()
         sensor = Sensor.open(watch=settings.watch, exclude_pids=(os.getpid(),))
-    except TargetError as e:
+    except (TargetError, WatchError) as e:
         return _fail(EXIT_USAGE, str(e))
     except SensorError as e:
         return _fail(EXIT_HOST, str(e))

@@ -18,7 +18,7 @@ class AgentSettings:
     collector: str = setting("127.0.0.1:4460", "where the collector listens; TLS unless on this host", metavar="HOST:PORT")
     state: str = setting("/var/lib/modelward-agent", "folder of the agent's id and of unsent events", metavar="DIR")
     watch: tuple[str, ...] = setting(
-        (), "also track processes whose program or arguments match this pattern; may be repeated", metavar="PATTERN"
+        (), "also a model server: the exact base name of a program or script, or a Python module; may be repeated", metavar="NAME"
     )
     spool_max_bytes: int = setting(1 << 30, "disk space for events that the collector does not have yet", metavar="BYTES")
     host_name: str = setting("", "name of this host where no certificate names it (default: the kernel's)", metavar="NAME")
@@ -31,3 +31,5 @@ class AgentSettings:
     def __post_init__(self) -> None:
         if self.spool_max_bytes < MIN_SPOOL_BYTES:
             raise SettingsError(f"spool_max_bytes: at least {MIN_SPOOL_BYTES} are wanted, not {self.spool_max_bytes}")
+        if self.log_level not in ("debug", "info", "warning", "error"):
+            raise SettingsError(f"log_level: debug, info, warning or error is wanted, not {self.log_level!r}")

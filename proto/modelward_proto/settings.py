@@ -122,7 +122,8 @@ def _one(kind: type[Any], value: Any, where: str) -> Any:
     try:
         return kind(value)
     except (TypeError, ValueError) as e:
-        raise SettingsError(f"{where}: {kind.__name__} is wanted, not {value!r}") from e
+        wanted = "a whole number" if kind is int else kind.__name__
+        raise SettingsError(f"{where}: {wanted} is wanted, not {value!r}") from e
 
 
 def _show(value: Any) -> str:

@@ -71,9 +71,10 @@ def test_defaults_name_the_collector_on_this_host() -> None:
     [
         (["--collector", "192.0.2.1:4460"], EXIT_USAGE, "never sent in plaintext"),
         (["--collector", "nonsense"], EXIT_USAGE, "HOST:PORT is wanted"),
-        (["--spool-max-bytes", "much"], EXIT_USAGE, "int is wanted"),
+        (["--spool-max-bytes", "much"], EXIT_USAGE, "a whole number is wanted"),
+        (["--watch", "/usr/bin/mine"], EXIT_USAGE, "base name"),
         (["--spool-max-bytes", "100"], EXIT_USAGE, "at least 16777216 are wanted"),
-        (["--log-level", "loud"], EXIT_USAGE, "loud"),
+        (["--log-level", "loud"], EXIT_USAGE, "log_level: debug"),
     ],
 )
 def test_wrong_setting_ends_with_one_clear_line(

@@ -297,6 +297,14 @@ def test_missing_certificate_file_is_named(tmp_path: Path) -> None:
         Target.parse("192.0.2.7:4460", str(tmp_path / "ca.pem"), "cert.pem", "key.pem")
 
 
+def test_a_key_of_another_certificate_is_named_before_anything_runs(tmp_path: Path) -> None:
+    ours = Authority(tmp_path, "ours")
+    (cert, key), (_, other) = ours.issue("gpu-1", "DNS:gpu-1"), ours.issue("gpu-2", "DNS:gpu-2")
+    Target.parse("192.0.2.7:4460", str(ours.ca), str(cert), str(key)).check_pair()
+    with pytest.raises(TargetError, match=r"gpu-2\.key are no certificate and its key"):
+        Target.parse("192.0.2.7:4460", str(ours.ca), str(cert), str(other)).check_pair()
+
+
 class Authority:
     """A certificate authority made with openssl."""
 

@@ -243,7 +243,15 @@ def test_a_token_opens_a_collector_that_wants_one(tmp_path: Path) -> None:
     with collector(tmp_path, http_token_file=tmp_path / "token") as running:
         refused = modelward("hosts", url=running.http_url)
         assert refused.returncode == 1
+        assert "wants a token" in refused.stderr
         assert "--token-file" in refused.stderr
+        (tmp_path / "other").write_text("wrong horse\n")
+        wrong = modelward("--token-file", str(tmp_path / "other"), "hosts", url=running.http_url)
+        assert wrong.returncode == 1
+        assert "does not know the token" in wrong.stderr
+        tls = modelward("hosts", url=running.http_url.replace("http:", "https:"))
+        assert tls.returncode == 3
+        assert "does not speak TLS" in tls.stderr
         assert modelward("hosts", url=running.http_url, MODELWARD_TOKEN_FILE=str(tmp_path / "token")).returncode == 0
 
 
@@ -279,6 +287,17 @@ def test_fields_are_printed_without_a_collector() -> None:
     table = modelward("fields", "lifecycle.phase")
     assert "serve" in table.stdout
     assert modelward("fields", "nosuchfield").returncode == 1
+
+
+def test_a_field_has_its_whole_name_on_a_narrow_terminal() -> None:
+    lines = modelward("fields", "changed", COLUMNS="80").stdout.splitlines()
+    shown = "".join(line[:25].strip() for line in lines)
+    assert "process.executable.age_s" in shown
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+
+
+def test_the_version_is_told() -> None:
+    assert modelward("--version").stdout.startswith("modelward ")
 
 
 def test_help_teaches_by_examples() -> None:

@@ -204,6 +204,20 @@ def test_rule_that_fails_on_a_batch_is_a_problem_and_the_others_go_on() -> None:
     assert "rule broken failed" in problem.message
 
 
+def test_a_broken_rule_file_is_logged_at_the_start_and_after_an_edit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "mine.yml").write_text("title: mine\n")
+    judge = Judge([tmp_path])
+    told = [record for record in caplog.records if record.getMessage() == "broken rule file"]
+    assert told
+    assert all(record.__dict__["file"] == str(tmp_path / "mine.yml") for record in told)
+    caplog.clear()
+    assert not judge.reload()
+    assert not caplog.records
+    (tmp_path / "mine.yml").write_text("title: [\n")
+    assert judge.reload()
+    assert "broken rule file" in caplog.text
+
+
 def test_problem_of_a_batch_is_said_once_however_often_it_comes() -> None:
     judge = Judge([])
     rule = dataclasses.replace(judge.rules()[0], id="broken", tree=Regex(BY_NAME["process.command_line"], "(?=x)"))

@@ -164,7 +164,7 @@ def _compare(artifact: Artifact, digest: str, promised: str) -> None:
 def _tell(artifact: Artifact, identity: Identity, problem: str) -> None:
     about = {"path": identity.path, "model": identity.id, "instance": artifact.instance}
     if problem:
-        log.warning("artifact identified in part: it %s", escape(problem[:200].encode()), extra=about)
+        log.warning("artifact identified in part: %s", escape(problem[:200].encode()), extra=about)
     else:
         log.info("model identified", extra={**about, "digest": identity.digest, "format": identity.format})
 

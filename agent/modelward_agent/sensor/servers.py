@@ -42,11 +42,15 @@ def _read(name: str) -> dict[str, Any]:
     return tomllib.loads((Path(__file__).parent / name).read_text())
 
 
+class WatchError(SensorError):
+    """A name of ``--watch`` cannot be one."""
+
+
 def lists(watch: Sequence[str] = ()) -> Lists:
     """The shipped lists, and the names in ``watch`` as programs, scripts and modules.
 
     Raises:
-        SensorError: a name to watch is empty or too long.
+        WatchError: a name to watch is empty or too long.
     """
     servers, artifacts = _read("servers.toml"), _read("artifacts.toml")
     programs: dict[bytes, int] = {}
@@ -56,7 +60,7 @@ def lists(watch: Sequence[str] = ()) -> Lists:
     for name in watch:
         word = name.encode()
         if not word or len(word) >= NAME_SIZE or b"/" in word:
-            raise SensorError(f"--watch {name!r}: give the base name of a program or script, or a module, "
+            raise WatchError(f"--watch {name!r}: give the base name of a program or script, or a module, "
                               f"of 1 to {NAME_SIZE - 1} bytes")
         programs[word] = programs.get(word, 0) & ~AS_EXCLUDED | AS_PROGRAM | AS_SCRIPT | AS_MODULE
     extensions = dict.fromkeys((e.encode() for e in artifacts["extensions"]), 0)

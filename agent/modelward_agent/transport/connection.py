@@ -66,6 +66,16 @@ class Source(Protocol):
     def unsent(self, numbers: list[int]) -> None: ...
 
 
+def _said(error: grpc.aio.AioRpcError, *, with_tls: bool) -> str:
+    text = f"{error.code().name.lower()}: {error.details() or 'no details'}"
+    if "Socket closed" not in text:
+        return text
+    # What a peer that ended the handshake leaves is no more than this.
+    if with_tls:
+        return f"{text} (perhaps its --tls-client-ca did not sign this agent's certificate)"
+    return f"{text} (perhaps it wants TLS: --tls-ca, --tls-cert and --tls-key)"
+
+
 class Connection:
     """A fresh channel with one stream on it. :meth:`wake` tells it that there may be something to send."""
 
@@ -107,7 +117,7 @@ class Connection:
             self.was_open = True
             await self._serve(call)
         except grpc.aio.AioRpcError as e:
-            raise StreamBroken(f"{e.code().name.lower()}: {e.details() or 'no details'}") from e
+            raise StreamBroken(_said(e, with_tls=pem is not None)) from e
         except (TimeoutError, asyncio.InvalidStateError, grpc.aio.UsageError) as e:
             raise StreamBroken(str(e) or "no answer in time") from e
         finally:

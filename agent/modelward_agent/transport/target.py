@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,21 @@ class Target:
         if self.tls_ca is None or self.tls_cert is None or self.tls_key is None:
             return None
         return _read_pem(self.tls_ca), _read_pem(self.tls_key), _read_pem(self.tls_cert)
+
+    def check_pair(self) -> None:
+        """Look once, at the start, whether certificate and key belong together: in the middle of a renewal they may not.
+
+        Raises:
+            TargetError: they do not, or the key wants a password.
+        """
+        if self.tls_cert is None or self.tls_key is None:
+            return
+        try:
+            # The empty password: a key that wants one is refused, and nobody is asked at a terminal.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(self.tls_cert, self.tls_key, password="")
+        except (OSError, ValueError) as e:
+            pair = f"{self.tls_cert} and {self.tls_key}"
+            raise TargetError(f"{pair} are no certificate and its key (without a password): {e}") from e
 
 
 def _read_pem(path: Path) -> bytes:

@@ -74,6 +74,7 @@ class Client:
                 context.load_verify_locations(ca)
             except (OSError, ssl.SSLError) as e:
                 raise BadRequest(f"--ca: {ca} cannot be read as certificates: {e}.") from e
+        self._token = token
         headers = {"authorization": f"Bearer {token}"} if token else {}
         # A proxy from the environment never helps on the way to this machine.
         self._http = httpx.Client(
@@ -147,6 +148,13 @@ class Client:
             return Unreachable(
                 f"The certificate of {self.url} is not trusted ({error}); give its CA with --ca."
             )
+        if "WRONG_VERSION_NUMBER" in str(error):
+            return Unreachable(f"What answers at {self.url} does not speak TLS: is it http:// there?")
+        if isinstance(error, httpx.RemoteProtocolError):
+            return Unreachable(
+                f"What answers at {self.url} does not speak {self.url.partition(':')[0]} ({error}). Give the collector's "
+                "--http address, with https:// when it has --http-tls-cert."
+            )
         if isinstance(error, httpx.TimeoutException):
             return Unreachable(f"The collector at {self.url} does not answer in time.")
         return Unreachable(
@@ -160,6 +168,8 @@ class Client:
         except (ValueError, KeyError, TypeError):
             sentence = f"{self.url} answered {answer.status_code}; that is no Modelward collector."
         if answer.status_code == 401:
+            if self._token:
+                return Refused(f"{self.url} does not know the token that --token-file gave.")
             return Refused(f"{self.url} wants a token: give the file that holds it with --token-file.")
         if answer.status_code == 400 and answer.request.method == "GET":
             return BadRequest(sentence)

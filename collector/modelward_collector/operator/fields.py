@@ -23,13 +23,14 @@ def show_fields(word: str, *, as_json: bool) -> int:
             print(json.dumps(row))
     else:
         columns = [
-            Column("field", plain("name", "bold")),
+            Column("field", plain("name", "bold"), fold=True),
             Column("type", plain("type", "cyan")),
             Column("meaning", lambda row: _meaning(row), fold=True),
             Column("example", plain("example", "green"), fold=True, room=100),
         ]
         shown = console()
-        shown.print(table(columns, rows, shown.width))
+        if rows:
+            shown.print(table(columns, rows, shown.width))
         shown.print(
             f"{len(rows)} fields. In SQL a name has underscores for its dots: process_executable_path.",
             style="dim",

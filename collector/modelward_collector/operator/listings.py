@@ -65,7 +65,7 @@ def _digest(row: dict[str, Any]) -> Text:
 
 _DOORS = (
     Column("effect", plain("effect", "bold")),
-    Column("door", plain("door", "cyan")),
+    Column("door", plain("door", "cyan"), fold=True),
     Column("proven", plain("proven")),
     Column("why this door", plain("reason"), fold=True),
     Column("not seen", plain("loss", "yellow"), fold=True),
@@ -197,9 +197,7 @@ def add_filters(parser: argparse.ArgumentParser, listing: Listing) -> None:
     for name in listing.filters:
         metavar, help = _HELP[name]
         choices = {"severity": SEVERITIES, "phase": PHASES}.get(name)
-        parser.add_argument(
-            f"--{name}", metavar=metavar, help=help, default="", choices=choices and ("", *choices)
-        )
+        parser.add_argument(f"--{name}", metavar=metavar, help=help, default="", choices=choices)
     parser.add_argument(
         "--limit", type=_limit, metavar="N", default=listing.limit, help=f"at most N rows ({listing.limit})"
     )

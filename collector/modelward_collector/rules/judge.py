@@ -35,6 +35,7 @@ class Judge:
         self._evaluator = Evaluator(self._folder.rules)
         self._failures: OrderedDict[tuple[str, str], Problem] = OrderedDict()
         self._artifacts = Artifacts()
+        self._tell()
 
     def rules(self) -> list[Rule]:
         """The rules in force."""
@@ -50,6 +51,7 @@ class Judge:
             return False
         self._evaluator = Evaluator(self._folder.rules)
         self._failures.clear()
+        self._tell()
         return True
 
     def classify(self, events: pl.DataFrame) -> pl.DataFrame:
@@ -86,6 +88,10 @@ class Judge:
     def remember(self, agent_id: str, instance: int, path: str) -> None:
         """Name the artifact of an instance, for sentences; :meth:`judge` learns it from the events itself."""
         self._artifacts.remember(agent_id, instance, path)
+
+    def _tell(self) -> None:
+        for problem in self._folder.problems:
+            log.error("broken rule file", extra={"file": problem.file, "line": problem.line, "problem": problem.message})
 
     def _failed(self, rule: Rule, message: str) -> None:
         self._note(rule.file, f"rule {rule.name} failed on a batch: {message}")

@@ -56,7 +56,8 @@ class Queries:
         def work(_: Connection) -> SelectReply:
             format = request.format or "JSON"
             if format not in gate.FORMATS:
-                return SelectReply(error=f"The format {format[:40]!r} is not offered.", kind="refused")
+                offered = ", ".join(sorted(gate.FORMATS))
+                return SelectReply(error=f"The format {format[:40]!r} is not offered; there are {offered}.", kind="refused")
             fresh = Connection(f"file:{self._path}")
             try:
                 execute(fresh, f"USE {DATABASE}")
