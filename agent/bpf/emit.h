@@ -30,28 +30,6 @@ struct {
 	__type(value, u64);
 } counters SEC(".maps");
 
-/* What makes two effects equal. Objects by identity, not by text: a file by its dentry, and by name and parent in
- * case it is renamed.
- */
-struct mw_repeat_key {
-	u64 start_ns;
-	u64 instance;
-	u64 origin_instance;
-	u64 object[4];
-	u32 tgid;
-	u32 flags;		/* role, server, raced, ... */
-	u32 how;		/* open flags */
-	u16 kind;
-	u8 phase;
-	u8 scope;
-	u8 evidence;
-	u8 outcome;
-	u8 origin_scope;
-	u8 origin_via;
-	u32 uid;
-	char asked[MW_NAME];	/* raced opens: the name asked for, which the file does not bear out */
-};
-
 struct mw_repeat {
 	u64 repeats;		/* beyond the first, which went out as a record */
 	u64 last_ns;

@@ -90,7 +90,7 @@ static __always_inline void entered(const char *pointer, u32 flags)
 static __noinline int opened(struct task_struct *task, u32 fd, const char *pointer)
 {
 	struct mw_task *t = state_of(task);
-	struct mw_repeat_key key;
+	struct mw_repeat_key *key;
 	struct mw_scratch *s;
 	struct mw_name name, asked;
 	struct dentry *dentry;
@@ -143,16 +143,17 @@ static __noinline int opened(struct task_struct *task, u32 fd, const char *point
 		s->h.flags |= MW_F_RACED;
 	if (artifact)
 		s->h.flags |= MW_F_ARTIFACT;
-	repeat_key(&key, &s->h);
-	key.how = flags;
-	key.object[0] = s->h.file.inode;
-	key.object[1] = (u64)s->h.file.device << 32 | READ(dentry, dentry, d_name.len);
-	key.object[2] = (u64)dentry ^ READ(dentry, dentry, d_name.hash_len);
-	key.object[3] = (u64)READ(dentry, dentry, d_parent);
+	key = &s->key;
+	repeat_key(key, &s->h);
+	key->how = flags;
+	key->object[0] = s->h.file.inode;
+	key->object[1] = (u64)s->h.file.device << 32 | READ(dentry, dentry, d_name.len);
+	key->object[2] = (u64)dentry ^ READ(dentry, dentry, d_name.hash_len);
+	key->object[3] = (u64)READ(dentry, dentry, d_parent);
 	if (s->h.flags & MW_F_RACED)
-		__builtin_memcpy(key.asked, asked.text, MW_NAME);
+		__builtin_memcpy(key->asked, asked.text, MW_NAME);
 	if (!artifact) {
-		if (repeated(&key, &s->h))
+		if (repeated(key, &s->h))
 			goto out;
 		control = names_credential(&name) || names_credential(&asked);
 	}
@@ -161,7 +162,7 @@ static __noinline int opened(struct task_struct *task, u32 fd, const char *point
 	if (artifact)
 		artifact_opened(s, task, t);
 	else if (!control)
-		remember(&key, s);
+		remember(key, s);
 	emit(s, control);
 out:
 	release(s);

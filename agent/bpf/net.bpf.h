@@ -156,9 +156,7 @@ int BPF_PROG(on_sock_state, struct sock *sk, int before, int after)
 	return 0;
 }
 
-/* net/socket.c: after each send on any socket. */
-SEC("tp_btf/sock_send_length")
-int BPF_PROG(on_send, struct sock *sk, int length, int flags)
+static __always_inline int sent(struct sock *sk, int length)
 {
 	struct task_struct *task;
 	struct mw_task *t;
@@ -170,4 +168,18 @@ int BPF_PROG(on_send, struct sock *sk, int length, int flags)
 	if (t && !t->excluded)
 		answered(task, t);
 	return 0;
+}
+
+/* net/socket.c: after each send on any socket. */
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(on_send, struct sock *sk, int length, int flags)
+{
+	return sent(sk, length);
+}
+
+/* net/ipv4/tcp.c: the other door of answers, for kernels before 6.3. */
+SEC("fexit/tcp_sendmsg")
+int BPF_PROG(on_tcp_sendmsg, struct sock *sk, void *message, unsigned long size, int length)
+{
+	return sent(sk, length);
 }

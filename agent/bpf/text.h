@@ -8,6 +8,28 @@
 #define MW_TEXT_ROOM	(MW_LARGE_SIZE - MW_HEADER_SIZE)
 #define MW_WALK_STEPS	2200	/* 2,047 folders fit in a path; the rest are mounts crossed */
 
+/* What makes two effects equal. Objects by identity, not by text: a file by its dentry, and by name and parent in
+ * case it is renamed.
+ */
+struct mw_repeat_key {
+	u64 start_ns;
+	u64 instance;
+	u64 origin_instance;
+	u64 object[4];
+	u32 tgid;
+	u32 flags;		/* role, server, raced, ... */
+	u32 how;		/* open flags */
+	u16 kind;
+	u8 phase;
+	u8 scope;
+	u8 evidence;
+	u8 outcome;
+	u8 origin_scope;
+	u8 origin_via;
+	u32 uid;
+	char asked[MW_NAME];	/* raced opens: the name asked for, which the file does not bear out */
+};
+
 /* Offsets are masked with 8191 and lengths are at most 4096: the rooms are as large as that can reach. */
 struct mw_scratch {
 	u64 busy;
@@ -21,6 +43,7 @@ struct mw_scratch {
 	u32 used;		/* of text */
 	u32 asked_length;
 	u32 pad[2];
+	struct mw_repeat_key key;	/* of an open: there is no room for it on the stack */
 };
 
 /* Programs of some hooks can be preempted, and interrupts nest: a program claims one of several. */

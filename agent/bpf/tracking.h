@@ -220,6 +220,8 @@ static __always_inline void name_of(struct mw_name *name, struct dentry *dentry)
 		from += length - (MW_NAME - 1);
 		length = MW_NAME - 1;
 	}
+	/* clang knows the bound and drops the mask; the verifier of 6.1 has lost it by then. */
+	barrier_var(length);
 	if (length && !bpf_probe_read_kernel(name->text, length & (MW_NAME - 1), from))
 		name->length = length;
 }

@@ -72,8 +72,13 @@ EFFECTS: tuple[Effect, ...] = (
         ),
     ),
     Effect("listen", (Door("tp_btf/inet_sock_set_state", ("on_sock_state",), "unix sockets"),)),
-    Effect("answer", (Door("tp_btf/sock_send_length", ("on_send",),
-                           "answers on unix sockets and by shared memory; any answer before Linux 6.3"),)),
+    Effect(
+        "answer",
+        (
+            Door("tp_btf/sock_send_length", ("on_send",), "answers on unix sockets and by shared memory"),
+            Door("fexit/tcp_sendmsg", ("on_tcp_sendmsg",), "answers on unix sockets, by shared memory and by sendfile"),
+        ),
+    ),
     Effect("stop", (Door("tp_btf/signal_deliver", ("on_signal",)),)),
     Effect("artifact_io", (Door("tp_btf/sys_enter, while a load is open", ("on_artifact_io",), "page faults of mapped artifacts",
                                 on_demand=True),)),

@@ -7,6 +7,7 @@ errno set.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
@@ -99,7 +100,8 @@ class Log:
         found: dict[str, str] = {}
         for line in self.lines:
             if match := _FAILED.search(line):
-                found.setdefault(match[1], match[2].strip() or "refused")
+                why = match[2].strip() or "refused"
+                found.setdefault(match[1], "this kernel has no such hook" if why == str(-errno.ESRCH) else why)
         return found
 
     def take(self) -> list[str]:

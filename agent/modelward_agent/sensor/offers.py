@@ -17,7 +17,7 @@ HOOKS: dict[str, tuple[str, str]] = {
     "fentry": ("fentry/security_file_open", _NOT_USED),
     "kprobe": ("kprobe/security_file_open", _NOT_USED),
     "tp_btf": ("tp_btf/sched_process_exec", "exec, fork, exit, signals, sockets"),
-    "answers": ("tp_btf/sock_send_length", "the first answer of a server, since Linux 6.3"),
+    "answers": ("tp_btf/sock_send_length", "answers of a server, since Linux 6.3; before that by fexit"),
     "tracepoint": ("tracepoint/syscalls", "opens; every system call of the host pays 100 to 190 ns"),
     "cgroup": ("cgroup/connect4", "connects"),
     "iter": ("iter/task", "servers that run already"),
