@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelward_proto.pem import PemError, check_authorities, check_pair
 from modelward_proto.settings import SettingsError, setting
 
 from modelward_collector.data_folder import DataFolder
@@ -88,6 +89,14 @@ class CollectorSettings:
                 raise SettingsError(f"--{name.replace('_', '-')} {path}: no such file, or not readable")
         if self.http_token_file and not self.http_token_file.read_text(encoding="utf-8").strip():
             raise SettingsError(f"--http-token-file {self.http_token_file} is empty")
+        try:
+            for certificate, key in ((self.tls_cert, self.tls_key), (self.http_tls_cert, self.http_tls_key)):
+                if certificate and key:
+                    check_pair(certificate, key)
+            if self.tls_client_ca:
+                check_authorities(self.tls_client_ca)
+        except PemError as e:
+            raise SettingsError(str(e)) from e
         for folder in self.rules:
             if "," in str(folder):
                 raise SettingsError(f"--rules {folder}: a path with a comma cannot be passed on; name the folder without one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import pytest
 from modelward_collector.data_folder import DataFolder, DataFolderError
 from modelward_collector.settings import CollectorSettings
 from modelward_proto.settings import SettingsError
+
+from tests.certificates import Authority
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -34,6 +37,8 @@ def test_help_teaches_how_to_start_and_what_the_exit_codes_mean() -> None:
     ({"tls_cert": Path("/dev/null")}, "belong together"),
     ({"tls_cert": Path("/dev/null"), "tls_key": Path("/dev/null")}, "needs --tls-client-ca"),
     ({"tls_cert": Path("/no/such"), "tls_key": Path("/dev/null"), "tls_client_ca": Path("/dev/null")}, "no such file"),
+    ({"tls_cert": Path("/dev/null"), "tls_key": Path("/dev/null"), "tls_client_ca": Path("/dev/null")}, "no certificate and"),
+    ({"http_tls_cert": Path("/dev/null"), "http_tls_key": Path("/dev/null")}, "no certificate and its key"),
     ({"http_token_file": Path("/dev/null")}, "is empty"),
     ({"rules": (Path("/no/such"),)}, "no such folder"),
     ({"rules": (Path("/a,b"),)}, "comma"),
@@ -43,6 +48,14 @@ def test_help_teaches_how_to_start_and_what_the_exit_codes_mean() -> None:
 def test_an_unsafe_or_wrong_setting_is_refused_and_the_way_out_named(settings: dict[str, object], said: str) -> None:
     with pytest.raises(SettingsError, match="^.*" + said.replace("[", r"\[")):
         CollectorSettings(data=Path("/tmp/x"), **settings).check()  # type: ignore[arg-type]
+
+
+def test_an_authority_that_holds_no_certificate_is_named(tmp_path: Path) -> None:
+    pair = Authority(tmp_path).sign("collector")
+    given = CollectorSettings(data=Path("/tmp/x"), tls_cert=pair.certificate, tls_key=pair.key, tls_client_ca=pair.certificate)
+    given.check()
+    with pytest.raises(SettingsError, match=r"\.key holds no certificates to trust"):
+        dataclasses.replace(given, tls_client_ca=pair.key).check()
 
 
 def test_loopback_needs_no_certificate() -> None:

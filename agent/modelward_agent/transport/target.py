@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
+
+from modelward_proto.pem import PemError, check_pair
 
 
 class TargetError(ValueError):
@@ -76,11 +77,9 @@ class Target:
         if self.tls_cert is None or self.tls_key is None:
             return
         try:
-            # The empty password: a key that wants one is refused, and nobody is asked at a terminal.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(self.tls_cert, self.tls_key, password="")
-        except (OSError, ValueError) as e:
-            pair = f"{self.tls_cert} and {self.tls_key}"
-            raise TargetError(f"{pair} are no certificate and its key (without a password): {e}") from e
+            check_pair(self.tls_cert, self.tls_key)
+        except PemError as e:
+            raise TargetError(str(e)) from e
 
 
 def _read_pem(path: Path) -> bytes:
