@@ -108,6 +108,13 @@ def test_query_prints_a_table_or_a_format(running: Collector) -> None:
     assert json_lines(modelward("query", "-", "--json", url=running.http_url, stdin="SELECT 7 AS n").stdout) == [{"n": 7}]
 
 
+def test_a_row_that_is_wider_than_the_terminal_is_shown_one_value_a_line(running: Collector) -> None:
+    done = modelward("query", "SELECT * FROM events LIMIT 2", url=running.http_url, COLUMNS="80")
+    lines = [line for line in done.stdout.splitlines() if "process_executable_path" in line]
+    assert len(lines) == 2
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+
+
 def test_a_refused_query_is_one_sentence_and_status_1(running: Collector) -> None:
     done = modelward("query", "SELECT * FROM url('http://x/')", url=running.http_url)
     assert done.returncode == 1

@@ -172,7 +172,7 @@ def _query(given: argparse.Namespace) -> int:
         _print_json(found)
     else:
         shown = console()
-        shown.print(generic(found.columns, found.rows))
+        shown.print(generic(found.columns, found.rows, shown.width))
         if not found.complete:
             shown.print(f"The first {len(found.rows):,} rows; there may be more.", style="dim")
     return OK

@@ -24,6 +24,7 @@ SEVERITY_STYLES = {
 }
 PHASE_STYLES = {"load": "magenta", "warmup": "blue", "serve": "green", "stop": "dim", "start": "cyan"}
 PIPED_WIDTH = 200
+_LEAST_WIDTH = 12
 
 Cell = Callable[[dict[str, Any]], Text]
 
@@ -118,6 +119,15 @@ def table(columns: Sequence[Column], rows: Sequence[dict[str, Any]], width: int 
     return shown
 
 
-def generic(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> Table:
-    """Any result as a table."""
-    return table([Column(safe(name), plain(name), fold=True) for name in columns], rows)
+def generic(columns: Sequence[str], rows: Sequence[dict[str, Any]], width: int = 1000) -> Table:
+    """Any result as a table; with more columns than this width has room for, one value a line."""
+    if len(columns) * _LEAST_WIDTH <= width:
+        return table([Column(safe(name), plain(name), fold=True) for name in columns], rows)
+    shown = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False, expand=False)
+    shown.add_column(style="bold", overflow="fold")
+    shown.add_column(overflow="fold")
+    for row in rows:
+        for name in columns:
+            shown.add_row(Text(safe(name)), plain(name)(row))
+        shown.add_section()
+    return shown
