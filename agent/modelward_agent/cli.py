@@ -14,6 +14,7 @@ from pathlib import Path
 
 from modelward_proto import __version__
 from modelward_proto.logs import configure
+from modelward_proto.notify import notify
 from modelward_proto.settings import add_flags, load
 
 from modelward_agent.settings import PREFIX, AgentSettings
@@ -81,7 +82,6 @@ def run(settings: AgentSettings) -> int:
     # Before numpy comes: its linear algebra, which nobody uses here, would start a thread per core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from modelward_agent.drainer import Drainer
-    from modelward_agent.notify import notify
     from modelward_agent.sensor import records
     from modelward_agent.sensor.errors import SensorError
     from modelward_agent.sensor.sensor import Sensor

@@ -13,6 +13,8 @@ import time
 from contextlib import ExitStack
 from types import TracebackType
 
+from modelward_proto.notify import notify
+
 from modelward_collector.child import GIVE_UP, INDEX_VARIABLE
 from modelward_collector.ports import AddressError, answers, free, reserve
 from modelward_collector.settings import CollectorSettings
@@ -96,6 +98,7 @@ class Supervisor:
             _log.critical("the collector gives up", extra={"reason": reason})
         else:
             _log.info("stopping")
+        notify("STOPPING=1")
         self._stop()
         return reason
 
@@ -127,6 +130,7 @@ class Supervisor:
             if time.monotonic() - started > START_S:
                 return f"{next(c.title for c in self._children if not c.ready)} was not ready after {START_S:.0f} s"
         scheme = "https" if self._settings.http_tls_cert else "http"
+        notify("READY=1")
         _log.info("ready", extra={
             "agents": self._settings.listen, "http": f"{scheme}://{self._settings.http}/", "pid": os.getpid(),
             "started_in_s": round(time.monotonic() - started, 1)})

@@ -15,9 +15,9 @@ import pytest
 from modelward_agent.cli import EXIT_HOST, EXIT_STATE, EXIT_USAGE, main, parser
 from modelward_agent.control import Channel, ChannelClosed
 from modelward_agent.ledger import Ledger
-from modelward_agent.notify import notify
 from modelward_agent.settings import PREFIX, AgentSettings
 from modelward_agent.supervise import StateLock
+from modelward_proto.notify import notify
 from modelward_proto.settings import SettingsError, load
 
 

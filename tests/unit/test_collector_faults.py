@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,15 @@ from modelward_collector.store.ddl.migrations import migrate
 from tests.batches import Agent, envelope, events, from_rows, now_ns
 from tests.running import Collector, collector
 from tests.unit.test_collector_delivery import RULE
+
+
+def test_systemd_is_told_when_all_is_ready_and_when_it_stops(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(10)
+        with collector(tmp_path, environment={"NOTIFY_SOCKET": str(tmp_path / "notify")}):
+            assert manager.recv(64) == b"READY=1"
+        assert manager.recv(64) == b"STOPPING=1"
 
 
 def eventually(check: Callable[[], bool], timeout_s: float = 30) -> bool:

@@ -1,4 +1,4 @@
-"""Tells systemd how the agent stands (sd_notify(3)); without systemd it does nothing."""
+"""Tells systemd how a daemon stands (sd_notify(3)); without systemd it does nothing."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def notify(state: str) -> None:
             line.connect(address)
             line.send(state.encode())
     except OSError:
-        # A manager that went away is no reason to stop watching.
+        # A manager that went away is no reason to stop.
         return
