@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import time
+from datetime import UTC, datetime
 
 from modelward_proto.v1.store_pb2 import SelectRequest
 
@@ -75,7 +76,7 @@ class Silence:
                 self._told[host, agent] = last_ms
 
     async def _tell(self, host: str, agent: str, last_ms: int) -> None:
-        _log.warning("a host is silent", extra={"host": host, "agent": agent, "last_word": last_ms / 1000})
+        _log.warning("a host is silent", extra={"host": host, "agent": agent, "last_word": datetime.fromtimestamp(last_ms / 1000, UTC).isoformat(timespec="milliseconds")})
         at_ns = last_ms * 10**6 + self._after_s * 10**9
         await self._streams.link.append(await own_batch(
             self._judging, host, bytes.fromhex(agent), last_ms, at_ns, [silent()]))
