@@ -76,7 +76,8 @@ class Silence:
                 self._told[host, agent] = last_ms
 
     async def _tell(self, host: str, agent: str, last_ms: int) -> None:
-        _log.warning("a host is silent", extra={"host": host, "agent": agent, "last_word": datetime.fromtimestamp(last_ms / 1000, UTC).isoformat(timespec="milliseconds")})
+        last_word = datetime.fromtimestamp(last_ms / 1000, UTC).isoformat(timespec="milliseconds")
+        _log.warning("a host is silent", extra={"host": host, "agent": agent, "last_word": last_word})
         at_ns = last_ms * 10**6 + self._after_s * 10**9
         await self._streams.link.append(await own_batch(
             self._judging, host, bytes.fromhex(agent), last_ms, at_ns, [silent()]))
