@@ -97,7 +97,7 @@ def test_without_root_the_agent_says_so(tmp_path: Path) -> None:
     # The interpreter's files may be readable by root alone, so it loads them before it becomes somebody else.
     code = (
         "import os, shutil, sys; from modelward_agent.sensor import records, sensor; import modelward_agent.drainer; "
-        "from modelward_agent import notify; from modelward_agent.transport import target; "
+        "from modelward_proto import notify, pem; from modelward_agent.transport import target; "
         "from modelward_agent.cli import main; records.SMALL, records.LARGE; os.chown(sys.argv[1], 65534, 65534); "
         "os.chdir(sys.argv[1]); os.setuid(65534); sys.exit(main(['run', '--state', '.']))"
     )
