@@ -98,7 +98,8 @@ def test_without_root_the_agent_says_so(tmp_path: Path) -> None:
     code = (
         "import os, shutil, sys; from modelward_agent.sensor import records, sensor; import modelward_agent.drainer; "
         "from modelward_proto import notify, pem; from modelward_agent.transport import target; "
-        "from modelward_agent.cli import main; records.SMALL, records.LARGE; os.chown(sys.argv[1], 65534, 65534); "
+        "from modelward_agent.sensor.servers import lists; from modelward_agent.cli import main; "
+        "records.SMALL, records.LARGE, lists(()); os.chown(sys.argv[1], 65534, 65534); "
         "os.chdir(sys.argv[1]); os.setuid(65534); sys.exit(main(['run', '--state', '.']))"
     )
     if os.geteuid() != 0:
