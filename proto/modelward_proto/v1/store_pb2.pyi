@@ -119,3 +119,47 @@ class SelectReply(_message.Message):
     error: str
     kind: str
     def __init__(self, data: _Optional[bytes] = ..., error: _Optional[str] = ..., kind: _Optional[str] = ...) -> None: ...
+
+class ExceptionRequest(_message.Message):
+    __slots__ = ("id", "rule_name", "model_digest", "executable_path", "host_name", "reason", "author", "expires_ns", "revoked")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    RULE_NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    EXECUTABLE_PATH_FIELD_NUMBER: _ClassVar[int]
+    HOST_NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_NS_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    rule_name: str
+    model_digest: str
+    executable_path: str
+    host_name: str
+    reason: str
+    author: str
+    expires_ns: int
+    revoked: bool
+    def __init__(self, id: _Optional[str] = ..., rule_name: _Optional[str] = ..., model_digest: _Optional[str] = ..., executable_path: _Optional[str] = ..., host_name: _Optional[str] = ..., reason: _Optional[str] = ..., author: _Optional[str] = ..., expires_ns: _Optional[int] = ..., revoked: _Optional[bool] = ...) -> None: ...
+
+class AdvanceRequest(_message.Message):
+    __slots__ = ("output", "detected_at_ns", "detection_id")
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    DETECTED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    DETECTION_ID_FIELD_NUMBER: _ClassVar[int]
+    output: str
+    detected_at_ns: int
+    detection_id: str
+    def __init__(self, output: _Optional[str] = ..., detected_at_ns: _Optional[int] = ..., detection_id: _Optional[str] = ...) -> None: ...
+
+class BackupRequest(_message.Message):
+    __slots__ = ("folder",)
+    FOLDER_FIELD_NUMBER: _ClassVar[int]
+    folder: str
+    def __init__(self, folder: _Optional[str] = ...) -> None: ...
+
+class WriteReply(_message.Message):
+    __slots__ = ("error",)
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    error: str
+    def __init__(self, error: _Optional[str] = ...) -> None: ...

@@ -59,6 +59,21 @@ class StoreStub:
                 request_serializer=modelward_dot_v1_dot_store__pb2.SelectRequest.SerializeToString,
                 response_deserializer=modelward_dot_v1_dot_store__pb2.SelectReply.FromString,
                 _registered_method=True)
+        self.Except = channel.unary_unary(
+                '/modelward.v1.Store/Except',
+                request_serializer=modelward_dot_v1_dot_store__pb2.ExceptionRequest.SerializeToString,
+                response_deserializer=modelward_dot_v1_dot_store__pb2.WriteReply.FromString,
+                _registered_method=True)
+        self.Advance = channel.unary_unary(
+                '/modelward.v1.Store/Advance',
+                request_serializer=modelward_dot_v1_dot_store__pb2.AdvanceRequest.SerializeToString,
+                response_deserializer=modelward_dot_v1_dot_store__pb2.WriteReply.FromString,
+                _registered_method=True)
+        self.Backup = channel.unary_unary(
+                '/modelward.v1.Store/Backup',
+                request_serializer=modelward_dot_v1_dot_store__pb2.BackupRequest.SerializeToString,
+                response_deserializer=modelward_dot_v1_dot_store__pb2.WriteReply.FromString,
+                _registered_method=True)
 
 
 class StoreServicer:
@@ -100,6 +115,27 @@ class StoreServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Except(self, request, context):
+        """Makes or revokes an exception: detections that it covers stay stored, and are shown as silenced.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Advance(self, request, context):
+        """How far an output has read the detections. Durable when it returns.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Backup(self, request, context):
+        """Copies the whole store, consistent at one moment, to a new folder while it goes on working.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StoreServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -127,6 +163,21 @@ def add_StoreServicer_to_server(servicer, server):
                     servicer.Ask,
                     request_deserializer=modelward_dot_v1_dot_store__pb2.SelectRequest.FromString,
                     response_serializer=modelward_dot_v1_dot_store__pb2.SelectReply.SerializeToString,
+            ),
+            'Except': grpc.unary_unary_rpc_method_handler(
+                    servicer.Except,
+                    request_deserializer=modelward_dot_v1_dot_store__pb2.ExceptionRequest.FromString,
+                    response_serializer=modelward_dot_v1_dot_store__pb2.WriteReply.SerializeToString,
+            ),
+            'Advance': grpc.unary_unary_rpc_method_handler(
+                    servicer.Advance,
+                    request_deserializer=modelward_dot_v1_dot_store__pb2.AdvanceRequest.FromString,
+                    response_serializer=modelward_dot_v1_dot_store__pb2.WriteReply.SerializeToString,
+            ),
+            'Backup': grpc.unary_unary_rpc_method_handler(
+                    servicer.Backup,
+                    request_deserializer=modelward_dot_v1_dot_store__pb2.BackupRequest.FromString,
+                    response_serializer=modelward_dot_v1_dot_store__pb2.WriteReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -264,6 +315,87 @@ class Store:
             '/modelward.v1.Store/Ask',
             modelward_dot_v1_dot_store__pb2.SelectRequest.SerializeToString,
             modelward_dot_v1_dot_store__pb2.SelectReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Except(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelward.v1.Store/Except',
+            modelward_dot_v1_dot_store__pb2.ExceptionRequest.SerializeToString,
+            modelward_dot_v1_dot_store__pb2.WriteReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Advance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelward.v1.Store/Advance',
+            modelward_dot_v1_dot_store__pb2.AdvanceRequest.SerializeToString,
+            modelward_dot_v1_dot_store__pb2.WriteReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Backup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelward.v1.Store/Backup',
+            modelward_dot_v1_dot_store__pb2.BackupRequest.SerializeToString,
+            modelward_dot_v1_dot_store__pb2.WriteReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19modelward/v1/stream.proto\x12\x0cmodelward.v1\"\x93\x01\n\x0c\x41gentMessage\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.modelward.v1.HelloH\x00\x12$\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x13.modelward.v1.BatchH\x00\x12,\n\theartbeat\x18\x03 \x01(\x0b\x32\x17.modelward.v1.HeartbeatH\x00\x42\t\n\x07message\"\xeb\x01\n\x10\x43ollectorMessage\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x15.modelward.v1.WelcomeH\x00\x12 \n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x11.modelward.v1.AckH\x00\x12.\n\nquarantine\x18\x03 \x01(\x0b\x32\x18.modelward.v1.QuarantineH\x00\x12&\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x14.modelward.v1.CreditH\x00\x12(\n\x07refusal\x18\x05 \x01(\x0b\x32\x15.modelward.v1.RefusalH\x00\x42\t\n\x07message\"\xe3\x01\n\x05Hello\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x0c\x12\x16\n\x0eschema_version\x18\x03 \x01(\r\x12\x15\n\ragent_version\x18\x04 \x01(\t\x12\x11\n\thost_name\x18\x05 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12\x16\n\x0ekernel_release\x18\x07 \x01(\t\x12\x15\n\rfirst_unacked\x18\x08 \x01(\x04\x12\x14\n\x0clast_spooled\x18\t \x01(\x04\x12!\n\x05\x64oors\x18\n \x03(\x0b\x32\x12.modelward.v1.Door\"R\n\x04\x44oor\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\t\x12\x0c\n\x04\x64oor\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06proven\x18\x04 \x01(\x08\x12\x0c\n\x04loss\x18\x05 \x01(\t\"\x93\x02\n\x05\x42\x61tch\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x0c\x12\x16\n\x0eschema_version\x18\x03 \x01(\r\x12\x15\n\rbatch_time_ns\x18\x04 \x01(\x06\x12\x10\n\x08\x63hecksum\x18\x05 \x01(\x07\x12\x0c\n\x04rows\x18\x06 \x01(\r\x12\x0e\n\x06\x65vents\x18\x07 \x01(\x04\x12-\n\x05kinds\x18\x08 \x03(\x0b\x32\x1e.modelward.v1.Batch.KindsEntry\x12 \n\x04lane\x18\t \x01(\x0e\x32\x12.modelward.v1.Lane\x12\r\n\x05\x61rrow\x18\n \x01(\x0c\x1a,\n\nKindsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xf3\x01\n\tHeartbeat\x12\x0f\n\x07time_ns\x18\x01 \x01(\x06\x12\x11\n\tuptime_ns\x18\x02 \x01(\x04\x12#\n\x06ledger\x18\x03 \x03(\x0b\x32\x13.modelward.v1.Count\x12!\n\x05\x64oors\x18\x04 \x03(\x0b\x32\x12.modelward.v1.Door\x12\x13\n\x0bspool_bytes\x18\x05 \x01(\x04\x12\x19\n\x11spool_limit_bytes\x18\x06 \x01(\x04\x12\x19\n\x11tracked_processes\x18\x07 \x01(\x04\x12\x1d\n\x15oldest_unacked_age_ns\x18\x08 \x01(\x04\x12\x10\n\x08problems\x18\t \x03(\t\"1\n\x05\x43ount\x12\x0b\n\x03hop\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\"\x98\x01\n\x07Welcome\x12\x19\n\x11\x63ollector_version\x18\x01 \x01(\t\x12\x12\n\nschema_min\x18\x02 \x01(\r\x12\x12\n\nschema_max\x18\x03 \x01(\r\x12!\n\x04held\x18\x04 \x03(\x0b\x32\x13.modelward.v1.Range\x12\x14\n\x0c\x63redit_bytes\x18\x05 \x01(\x04\x12\x11\n\thost_name\x18\x06 \x01(\t\"$\n\x05Range\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04\":\n\x03\x41\x63k\x12\r\n\x05\x65poch\x18\x01 \x01(\x0c\x12$\n\x07\x62\x61tches\x18\x02 \x03(\x0b\x32\x13.modelward.v1.Range\";\n\nQuarantine\x12\r\n\x05\x65poch\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x17\n\x06\x43redit\x12\r\n\x05\x62ytes\x18\x01 \x01(\x04\"\x19\n\x07Refusal\x12\x0e\n\x06reason\x18\x01 \x01(\t*(\n\x04Lane\x12\r\n\tLANE_LIVE\x10\x00\x12\x11\n\rLANE_BACKFILL\x10\x01\x32U\n\tCollector\x12H\n\x06Stream\x12\x1a.modelward.v1.AgentMessage\x1a\x1e.modelward.v1.CollectorMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19modelward/v1/stream.proto\x12\x0cmodelward.v1\"\x93\x01\n\x0c\x41gentMessage\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.modelward.v1.HelloH\x00\x12$\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x13.modelward.v1.BatchH\x00\x12,\n\theartbeat\x18\x03 \x01(\x0b\x32\x17.modelward.v1.HeartbeatH\x00\x42\t\n\x07message\"\x95\x02\n\x10\x43ollectorMessage\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x15.modelward.v1.WelcomeH\x00\x12 \n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x11.modelward.v1.AckH\x00\x12.\n\nquarantine\x18\x03 \x01(\x0b\x32\x18.modelward.v1.QuarantineH\x00\x12&\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x14.modelward.v1.CreditH\x00\x12(\n\x07refusal\x18\x05 \x01(\x0b\x32\x15.modelward.v1.RefusalH\x00\x12(\n\x07\x63ommand\x18\x06 \x01(\x0b\x32\x15.modelward.v1.CommandH\x00\x42\t\n\x07message\"\xf3\x01\n\x05Hello\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x0c\x12\x16\n\x0eschema_version\x18\x03 \x01(\r\x12\x15\n\ragent_version\x18\x04 \x01(\t\x12\x11\n\thost_name\x18\x05 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12\x16\n\x0ekernel_release\x18\x07 \x01(\t\x12\x15\n\rfirst_unacked\x18\x08 \x01(\x04\x12\x14\n\x0clast_spooled\x18\t \x01(\x04\x12!\n\x05\x64oors\x18\n \x03(\x0b\x32\x12.modelward.v1.Door\x12\x0e\n\x06labels\x18\x0b \x03(\t\"R\n\x04\x44oor\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\t\x12\x0c\n\x04\x64oor\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06proven\x18\x04 \x01(\x08\x12\x0c\n\x04loss\x18\x05 \x01(\t\"\x93\x02\n\x05\x42\x61tch\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x0c\x12\x16\n\x0eschema_version\x18\x03 \x01(\r\x12\x15\n\rbatch_time_ns\x18\x04 \x01(\x06\x12\x10\n\x08\x63hecksum\x18\x05 \x01(\x07\x12\x0c\n\x04rows\x18\x06 \x01(\r\x12\x0e\n\x06\x65vents\x18\x07 \x01(\x04\x12-\n\x05kinds\x18\x08 \x03(\x0b\x32\x1e.modelward.v1.Batch.KindsEntry\x12 \n\x04lane\x18\t \x01(\x0e\x32\x12.modelward.v1.Lane\x12\r\n\x05\x61rrow\x18\n \x01(\x0c\x1a,\n\nKindsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xd8\x02\n\tHeartbeat\x12\x0f\n\x07time_ns\x18\x01 \x01(\x06\x12\x11\n\tuptime_ns\x18\x02 \x01(\x04\x12#\n\x06ledger\x18\x03 \x03(\x0b\x32\x13.modelward.v1.Count\x12!\n\x05\x64oors\x18\x04 \x03(\x0b\x32\x12.modelward.v1.Door\x12\x13\n\x0bspool_bytes\x18\x05 \x01(\x04\x12\x19\n\x11spool_limit_bytes\x18\x06 \x01(\x04\x12\x19\n\x11tracked_processes\x18\x07 \x01(\x04\x12\x1d\n\x15oldest_unacked_age_ns\x18\x08 \x01(\x04\x12\x10\n\x08problems\x18\t \x03(\t\x12 \n\x04mode\x18\n \x01(\x0e\x32\x12.modelward.v1.Mode\x12\x13\n\x0bmode_reason\x18\x0b \x01(\t\x12,\n\x07results\x18\x0c \x03(\x0b\x32\x1b.modelward.v1.CommandResult\"1\n\x05\x43ount\x12\x0b\n\x03hop\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\"\x98\x01\n\x07Welcome\x12\x19\n\x11\x63ollector_version\x18\x01 \x01(\t\x12\x12\n\nschema_min\x18\x02 \x01(\r\x12\x12\n\nschema_max\x18\x03 \x01(\r\x12!\n\x04held\x18\x04 \x03(\x0b\x32\x13.modelward.v1.Range\x12\x14\n\x0c\x63redit_bytes\x18\x05 \x01(\x04\x12\x11\n\thost_name\x18\x06 \x01(\t\"$\n\x05Range\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04\":\n\x03\x41\x63k\x12\r\n\x05\x65poch\x18\x01 \x01(\x0c\x12$\n\x07\x62\x61tches\x18\x02 \x03(\x0b\x32\x13.modelward.v1.Range\";\n\nQuarantine\x12\r\n\x05\x65poch\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x17\n\x06\x43redit\x12\r\n\x05\x62ytes\x18\x01 \x01(\x04\"\x19\n\x07Refusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\"L\n\x07\x43ommand\x12\n\n\x02id\x18\x01 \x01(\t\x12-\n\ntest_alert\x18\x02 \x01(\x0b\x32\x17.modelward.v1.TestAlertH\x00\x42\x06\n\x04what\"\x0b\n\tTestAlert\"*\n\rCommandResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x65rror\x18\x02 \x01(\t*(\n\x04Lane\x12\r\n\tLANE_LIVE\x10\x00\x12\x11\n\rLANE_BACKFILL\x10\x01*=\n\x04Mode\x12\x11\n\rMODE_WATCHING\x10\x00\x12\x0f\n\x0bMODE_PAUSED\x10\x01\x12\x11\n\rMODE_DEGRADED\x10\x02\x32U\n\tCollector\x12H\n\x06Stream\x12\x1a.modelward.v1.AgentMessage\x1a\x1e.modelward.v1.CollectorMessage(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,36 +33,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BATCH_KINDSENTRY']._loaded_options = None
   _globals['_BATCH_KINDSENTRY']._serialized_options = b'8\001'
-  _globals['_LANE']._serialized_start=1686
-  _globals['_LANE']._serialized_end=1726
+  _globals['_LANE']._serialized_start=1980
+  _globals['_LANE']._serialized_end=2020
+  _globals['_MODE']._serialized_start=2022
+  _globals['_MODE']._serialized_end=2083
   _globals['_AGENTMESSAGE']._serialized_start=44
   _globals['_AGENTMESSAGE']._serialized_end=191
   _globals['_COLLECTORMESSAGE']._serialized_start=194
-  _globals['_COLLECTORMESSAGE']._serialized_end=429
-  _globals['_HELLO']._serialized_start=432
-  _globals['_HELLO']._serialized_end=659
-  _globals['_DOOR']._serialized_start=661
-  _globals['_DOOR']._serialized_end=743
-  _globals['_BATCH']._serialized_start=746
-  _globals['_BATCH']._serialized_end=1021
-  _globals['_BATCH_KINDSENTRY']._serialized_start=977
-  _globals['_BATCH_KINDSENTRY']._serialized_end=1021
-  _globals['_HEARTBEAT']._serialized_start=1024
-  _globals['_HEARTBEAT']._serialized_end=1267
-  _globals['_COUNT']._serialized_start=1269
-  _globals['_COUNT']._serialized_end=1318
-  _globals['_WELCOME']._serialized_start=1321
-  _globals['_WELCOME']._serialized_end=1473
-  _globals['_RANGE']._serialized_start=1475
-  _globals['_RANGE']._serialized_end=1511
-  _globals['_ACK']._serialized_start=1513
-  _globals['_ACK']._serialized_end=1571
-  _globals['_QUARANTINE']._serialized_start=1573
-  _globals['_QUARANTINE']._serialized_end=1632
-  _globals['_CREDIT']._serialized_start=1634
-  _globals['_CREDIT']._serialized_end=1657
-  _globals['_REFUSAL']._serialized_start=1659
-  _globals['_REFUSAL']._serialized_end=1684
-  _globals['_COLLECTOR']._serialized_start=1728
-  _globals['_COLLECTOR']._serialized_end=1813
+  _globals['_COLLECTORMESSAGE']._serialized_end=471
+  _globals['_HELLO']._serialized_start=474
+  _globals['_HELLO']._serialized_end=717
+  _globals['_DOOR']._serialized_start=719
+  _globals['_DOOR']._serialized_end=801
+  _globals['_BATCH']._serialized_start=804
+  _globals['_BATCH']._serialized_end=1079
+  _globals['_BATCH_KINDSENTRY']._serialized_start=1035
+  _globals['_BATCH_KINDSENTRY']._serialized_end=1079
+  _globals['_HEARTBEAT']._serialized_start=1082
+  _globals['_HEARTBEAT']._serialized_end=1426
+  _globals['_COUNT']._serialized_start=1428
+  _globals['_COUNT']._serialized_end=1477
+  _globals['_WELCOME']._serialized_start=1480
+  _globals['_WELCOME']._serialized_end=1632
+  _globals['_RANGE']._serialized_start=1634
+  _globals['_RANGE']._serialized_end=1670
+  _globals['_ACK']._serialized_start=1672
+  _globals['_ACK']._serialized_end=1730
+  _globals['_QUARANTINE']._serialized_start=1732
+  _globals['_QUARANTINE']._serialized_end=1791
+  _globals['_CREDIT']._serialized_start=1793
+  _globals['_CREDIT']._serialized_end=1816
+  _globals['_REFUSAL']._serialized_start=1818
+  _globals['_REFUSAL']._serialized_end=1843
+  _globals['_COMMAND']._serialized_start=1845
+  _globals['_COMMAND']._serialized_end=1921
+  _globals['_TESTALERT']._serialized_start=1923
+  _globals['_TESTALERT']._serialized_end=1934
+  _globals['_COMMANDRESULT']._serialized_start=1936
+  _globals['_COMMANDRESULT']._serialized_end=1978
+  _globals['_COLLECTOR']._serialized_start=2085
+  _globals['_COLLECTOR']._serialized_end=2170
 # @@protoc_insertion_point(module_scope)

@@ -11,8 +11,17 @@ class Lane(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     LANE_LIVE: _ClassVar[Lane]
     LANE_BACKFILL: _ClassVar[Lane]
+
+class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODE_WATCHING: _ClassVar[Mode]
+    MODE_PAUSED: _ClassVar[Mode]
+    MODE_DEGRADED: _ClassVar[Mode]
 LANE_LIVE: Lane
 LANE_BACKFILL: Lane
+MODE_WATCHING: Mode
+MODE_PAUSED: Mode
+MODE_DEGRADED: Mode
 
 class AgentMessage(_message.Message):
     __slots__ = ("hello", "batch", "heartbeat")
@@ -25,21 +34,23 @@ class AgentMessage(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
 
 class CollectorMessage(_message.Message):
-    __slots__ = ("welcome", "ack", "quarantine", "credit", "refusal")
+    __slots__ = ("welcome", "ack", "quarantine", "credit", "refusal", "command")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     QUARANTINE_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     ack: Ack
     quarantine: Quarantine
     credit: Credit
     refusal: Refusal
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., quarantine: _Optional[_Union[Quarantine, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+    command: Command
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., quarantine: _Optional[_Union[Quarantine, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("agent_id", "epoch", "schema_version", "agent_version", "host_name", "boot_id", "kernel_release", "first_unacked", "last_spooled", "doors")
+    __slots__ = ("agent_id", "epoch", "schema_version", "agent_version", "host_name", "boot_id", "kernel_release", "first_unacked", "last_spooled", "doors", "labels")
     AGENT_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +61,7 @@ class Hello(_message.Message):
     FIRST_UNACKED_FIELD_NUMBER: _ClassVar[int]
     LAST_SPOOLED_FIELD_NUMBER: _ClassVar[int]
     DOORS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     agent_id: bytes
     epoch: bytes
     schema_version: int
@@ -60,7 +72,8 @@ class Hello(_message.Message):
     first_unacked: int
     last_spooled: int
     doors: _containers.RepeatedCompositeFieldContainer[Door]
-    def __init__(self, agent_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., schema_version: _Optional[int] = ..., agent_version: _Optional[str] = ..., host_name: _Optional[str] = ..., boot_id: _Optional[str] = ..., kernel_release: _Optional[str] = ..., first_unacked: _Optional[int] = ..., last_spooled: _Optional[int] = ..., doors: _Optional[_Iterable[_Union[Door, _Mapping]]] = ...) -> None: ...
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, agent_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., schema_version: _Optional[int] = ..., agent_version: _Optional[str] = ..., host_name: _Optional[str] = ..., boot_id: _Optional[str] = ..., kernel_release: _Optional[str] = ..., first_unacked: _Optional[int] = ..., last_spooled: _Optional[int] = ..., doors: _Optional[_Iterable[_Union[Door, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Door(_message.Message):
     __slots__ = ("effect", "door", "reason", "proven", "loss")
@@ -108,7 +121,7 @@ class Batch(_message.Message):
     def __init__(self, number: _Optional[int] = ..., epoch: _Optional[bytes] = ..., schema_version: _Optional[int] = ..., batch_time_ns: _Optional[int] = ..., checksum: _Optional[int] = ..., rows: _Optional[int] = ..., events: _Optional[int] = ..., kinds: _Optional[_Mapping[str, int]] = ..., lane: _Optional[_Union[Lane, str]] = ..., arrow: _Optional[bytes] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("time_ns", "uptime_ns", "ledger", "doors", "spool_bytes", "spool_limit_bytes", "tracked_processes", "oldest_unacked_age_ns", "problems")
+    __slots__ = ("time_ns", "uptime_ns", "ledger", "doors", "spool_bytes", "spool_limit_bytes", "tracked_processes", "oldest_unacked_age_ns", "problems", "mode", "mode_reason", "results")
     TIME_NS_FIELD_NUMBER: _ClassVar[int]
     UPTIME_NS_FIELD_NUMBER: _ClassVar[int]
     LEDGER_FIELD_NUMBER: _ClassVar[int]
@@ -118,6 +131,9 @@ class Heartbeat(_message.Message):
     TRACKED_PROCESSES_FIELD_NUMBER: _ClassVar[int]
     OLDEST_UNACKED_AGE_NS_FIELD_NUMBER: _ClassVar[int]
     PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    MODE_REASON_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
     time_ns: int
     uptime_ns: int
     ledger: _containers.RepeatedCompositeFieldContainer[Count]
@@ -127,7 +143,10 @@ class Heartbeat(_message.Message):
     tracked_processes: int
     oldest_unacked_age_ns: int
     problems: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, time_ns: _Optional[int] = ..., uptime_ns: _Optional[int] = ..., ledger: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., doors: _Optional[_Iterable[_Union[Door, _Mapping]]] = ..., spool_bytes: _Optional[int] = ..., spool_limit_bytes: _Optional[int] = ..., tracked_processes: _Optional[int] = ..., oldest_unacked_age_ns: _Optional[int] = ..., problems: _Optional[_Iterable[str]] = ...) -> None: ...
+    mode: Mode
+    mode_reason: str
+    results: _containers.RepeatedCompositeFieldContainer[CommandResult]
+    def __init__(self, time_ns: _Optional[int] = ..., uptime_ns: _Optional[int] = ..., ledger: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., doors: _Optional[_Iterable[_Union[Door, _Mapping]]] = ..., spool_bytes: _Optional[int] = ..., spool_limit_bytes: _Optional[int] = ..., tracked_processes: _Optional[int] = ..., oldest_unacked_age_ns: _Optional[int] = ..., problems: _Optional[_Iterable[str]] = ..., mode: _Optional[_Union[Mode, str]] = ..., mode_reason: _Optional[str] = ..., results: _Optional[_Iterable[_Union[CommandResult, _Mapping]]] = ...) -> None: ...
 
 class Count(_message.Message):
     __slots__ = ("hop", "kind", "count")
@@ -192,3 +211,23 @@ class Refusal(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     reason: str
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class Command(_message.Message):
+    __slots__ = ("id", "test_alert")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TEST_ALERT_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    test_alert: TestAlert
+    def __init__(self, id: _Optional[str] = ..., test_alert: _Optional[_Union[TestAlert, _Mapping]] = ...) -> None: ...
+
+class TestAlert(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CommandResult(_message.Message):
+    __slots__ = ("id", "error")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    error: str
+    def __init__(self, id: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
