@@ -143,14 +143,14 @@ class ExceptionRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ..., rule_name: _Optional[str] = ..., model_digest: _Optional[str] = ..., executable_path: _Optional[str] = ..., host_name: _Optional[str] = ..., reason: _Optional[str] = ..., author: _Optional[str] = ..., expires_ns: _Optional[int] = ..., revoked: _Optional[bool] = ...) -> None: ...
 
 class AdvanceRequest(_message.Message):
-    __slots__ = ("output", "detected_at_ns", "detection_id")
+    __slots__ = ("output", "stored_at_ns", "detection_id")
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
-    DETECTED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    STORED_AT_NS_FIELD_NUMBER: _ClassVar[int]
     DETECTION_ID_FIELD_NUMBER: _ClassVar[int]
     output: str
-    detected_at_ns: int
+    stored_at_ns: int
     detection_id: str
-    def __init__(self, output: _Optional[str] = ..., detected_at_ns: _Optional[int] = ..., detection_id: _Optional[str] = ...) -> None: ...
+    def __init__(self, output: _Optional[str] = ..., stored_at_ns: _Optional[int] = ..., detection_id: _Optional[str] = ...) -> None: ...
 
 class BackupRequest(_message.Message):
     __slots__ = ("folder",)
