@@ -24,7 +24,7 @@ MAX_SQL_BYTES = 65_536
 MAX_QUERY_ROWS = 10_000
 
 _STATUS = {"refused": 403, "syntax": 400, "limit": 422, "unavailable": 503}
-_CONTENT = {
+CONTENT = {
     "JSON": "application/json",
     "JSONCompact": "application/json",
     "JSONEachRow": "application/x-ndjson",
@@ -34,7 +34,7 @@ _CONTENT = {
     "Parquet": "application/vnd.apache.parquet",
     "Native": "application/octet-stream",
 }
-_TEXT = "text/plain; charset=utf-8"
+TEXT = "text/plain; charset=utf-8"
 
 
 def problem(sentence: str, status: int) -> Response:
@@ -102,7 +102,7 @@ async def query(request: Request) -> Response:
     try:
         if form:
             data = await store.ask(sql, form=form)
-            return Response(data, media_type=_CONTENT.get(form, _TEXT), headers={"cache-control": "no-store"})
+            return Response(data, media_type=CONTENT.get(form, TEXT), headers={"cache-control": "no-store"})
         data = await store.ask(sql)
     except StoreError as e:
         return failed(e)
@@ -111,7 +111,7 @@ async def query(request: Request) -> Response:
         rows = Rows([column["name"] for column in document["meta"]], document["data"])
     except (ValueError, KeyError, TypeError):
         # The query had a FORMAT clause of its own, which wins: hand out what it made.
-        return Response(data, media_type=_TEXT, headers={"cache-control": "no-store"})
+        return Response(data, media_type=TEXT, headers={"cache-control": "no-store"})
     return as_json(rows, complete=len(rows.rows) < MAX_QUERY_ROWS)
 
 

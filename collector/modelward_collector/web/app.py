@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from modelward_collector.settings import CollectorSettings, is_loopback, split_address
-from modelward_collector.web import api
+from modelward_collector.web import api, clickhouse
 from modelward_collector.web.api import Health
 from modelward_collector.web.auth import Guard, Login
 from modelward_collector.web.live import Live
@@ -67,6 +67,8 @@ def build(settings: CollectorSettings, health: Health) -> Starlette:
             Route("/api/v1/rules", api.rules),
             Route("/api/v1/query", api.query, methods=["POST"]),
             Route("/api/v1/tail", live.stream),
+            Route("/", clickhouse.answer, methods=["POST"]),
+            Route("/ping", clickhouse.ping),
             Route("/healthz", api.health),
             Route("/metrics", api.metrics),
         ],

@@ -65,13 +65,15 @@ class Store:
         except ValueError as e:
             raise StoreError("The store gave an answer that cannot be read.", "unavailable") from e
 
-    async def ask(self, sql: str, *, form: str = "JSON", max_rows: int = 0) -> bytes:
+    async def ask(
+        self, sql: str, *, form: str = "JSON", max_rows: int = 0, parameters: Mapping[str, str] | None = None
+    ) -> bytes:
         """The result of a person's query, as the engine writes it in format ``form``.
 
         Raises:
             StoreError: the gate refused it, it failed, or the store is away.
         """
-        return await self._call(self._stub.Ask, sql, {}, form, max_rows, 40)
+        return await self._call(self._stub.Ask, sql, parameters or {}, form, max_rows, 40)
 
     async def alive(self) -> bool:
         """Whether the store answers within two seconds."""
