@@ -13,6 +13,7 @@ from modelward_proto.pem import PemError, check_authorities, check_pair
 from modelward_proto.settings import SettingsError, setting
 
 from modelward_collector.data_folder import DataFolder
+from modelward_collector.outputs import address as webhook
 
 PREFIX = "MODELWARD_COLLECTOR"
 """Start of the variables' names: ``MODELWARD_COLLECTOR_DATA`` and so on."""
@@ -44,7 +45,8 @@ class CollectorSettings:
     rules: tuple[Path, ...] = setting(
         [], "folder with more detection rules (Sigma YAML) beside the shipped ones; may be given several times",
         metavar="DIR")
-    retention_days: int = setting(30, "days that events and detections are kept", metavar="DAYS")
+    retention_days: int = setting(30, "days that events are kept", metavar="DAYS")
+    detection_retention_days: int = setting(365, "days that detections, and the exceptions for them, are kept", metavar="DAYS")
     max_store_bytes: int = setting(
         100 * GIB, "size of the store at which the oldest days are dropped before their time", metavar="BYTES")
     min_free_bytes: int = setting(
@@ -53,6 +55,16 @@ class CollectorSettings:
         256 << 20, "size of the folder with batches that were set aside; the oldest go first", metavar="BYTES")
     receivers: int = setting(1, "processes that receive and judge", metavar="N")
     silent_after_s: int = setting(60, "seconds without a word after which a host counts as silent", metavar="SECONDS")
+    webhook_url: str | None = setting(
+        None, "where detections are sent, signed (docs/outputs.md); https, or http on this machine. May hold a token: then give "
+        "it in the TOML file or the variable", metavar="URL")
+    webhook_secret_file: Path | None = setting(
+        None, "file with the secret by which the receiver knows who sends", metavar="FILE")
+    webhook_min_severity: str = setting("medium", "send detections this severe or worse", metavar="LEVEL")
+    webhook_ca: Path | None = setting(
+        None, "certificates to trust beside the system's, for the webhook (PEM)", metavar="FILE")
+    webhook_from_start: bool = setting(
+        False, "a webhook that is new begins with all detections that are kept, not with those from now on")
     log_level: str = setting("info", "debug, info, warning or error", metavar="LEVEL")
     log_format: str = setting("auto", "json, text or auto (text on a terminal)", metavar="FORM")
 
@@ -60,6 +72,15 @@ class CollectorSettings:
     def folder(self) -> DataFolder:
         """The layout under ``data``."""
         return DataFolder(self.data)
+
+    @property
+    def webhook_is_local(self) -> bool:
+        """Whether the webhook's receiver is on this machine.
+
+        Raises:
+            SettingsError: the URL is none.
+        """
+        return self.webhook_url is not None and is_loopback(webhook.split(self.webhook_url).hostname or "")
 
     def check(self) -> None:
         """Refuse what would be unsafe or cannot work.
@@ -97,13 +118,15 @@ class CollectorSettings:
                 check_authorities(self.tls_client_ca)
         except PemError as e:
             raise SettingsError(str(e)) from e
+        webhook.check(
+            self.webhook_url, self.webhook_secret_file, self.webhook_min_severity, self.webhook_ca, loopback=self.webhook_is_local)
         for folder in self.rules:
             if "," in str(folder):
                 raise SettingsError(f"--rules {folder}: a path with a comma cannot be passed on; name the folder without one")
             if not folder.is_dir():
                 raise SettingsError(f"--rules {folder}: no such folder")
-        for name, least in (("retention_days", 1), ("receivers", 1), ("silent_after_s", 1), ("max_store_bytes", 1 << 20),
-                            ("min_free_bytes", 0), ("max_quarantine_bytes", 0)):
+        for name, least in (("retention_days", 1), ("detection_retention_days", 1), ("receivers", 1), ("silent_after_s", 1),
+                            ("max_store_bytes", 1 << 20), ("min_free_bytes", 0), ("max_quarantine_bytes", 0)):
             if getattr(self, name) < least:
                 raise SettingsError(f"--{name.replace('_', '-')}: at least {least} is wanted")
         if self.receivers > 64:

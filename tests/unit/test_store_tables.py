@@ -12,7 +12,7 @@ from modelward_collector.ingest.judging import conform
 from modelward_collector.settings import CollectorSettings
 from modelward_collector.store import engine
 from modelward_collector.store.ddl import columns, migrations
-from modelward_collector.store.ddl.migrations import MigrationError, migrate
+from modelward_collector.store.ddl.migrations import Lifetimes, MigrationError, migrate
 from modelward_collector.store.encode import ipc
 from modelward_collector.store.retention import Retention
 from modelward_proto.fields import DETECTION_FIELDS, STORED
@@ -46,8 +46,8 @@ def test_tables_and_views_have_the_columns_of_the_field_table(lane: engine.Lane)
     lane.call(lambda c: migrate(c, 30))
     assert names(lane, "events_raw") == [f.column for f in STORED]
     assert names(lane, "events") == [f.column for f in STORED]
-    assert names(lane, "detections_raw") == [f.column for f in DETECTION_FIELDS]
-    assert {"model_id", "model_digest", "lifecycle_origin_model"} <= set(names(lane, "detections"))
+    assert names(lane, "detections_raw") == [*(f.column for f in DETECTION_FIELDS), "stored_at"]
+    assert {"model_id", "model_digest", "lifecycle_origin_model", "silenced_by"} <= set(names(lane, "detections"))
     assert lane.call(lambda c: migrate(c, 30)) == []
 
 
@@ -72,7 +72,7 @@ def test_a_store_of_a_newer_version_is_refused(lane: engine.Lane) -> None:
 
 
 def test_an_interrupted_migration_goes_on(lane: engine.Lane) -> None:
-    first = migrations.shipped()[0].statements(30)[0]
+    first = migrations.shipped()[0].statements(Lifetimes(30, 30))[0]
     lane.call(lambda c: engine.execute(c, "CREATE DATABASE modelward"))
     lane.call(lambda c: engine.execute(c, first))
     assert "0001_events" in lane.call(lambda c: migrate(c, 30))
@@ -86,6 +86,35 @@ def test_a_changed_retention_changes_the_lifetime_of_every_table(lane: engine.La
            "WHERE database = 'modelward' AND position(create_table_query, 'TTL') > 0 AND engine LIKE '%MergeTree'")))
     assert found["events_raw"] == "3"
     assert found["batches"] == "5"
+    assert found["detections_raw"] == "365"
+    assert found["bindings"] == "367"
+    lane.call(lambda c: migrate(c, 30, detection_days=7))
+    again = dict(lane.call(lambda c: engine.rows(
+        c, "SELECT name, extract(create_table_query, 'toIntervalDay\\((\\d+)\\)') FROM system.tables "
+           "WHERE database = 'modelward' AND name IN ('detections_raw', 'bindings')")))
+    assert again == {"detections_raw": "7", "bindings": "32"}
+
+
+def test_a_store_of_the_first_version_gets_what_came_later_and_keeps_its_rows(folder: DataFolder, lane: engine.Lane) -> None:
+    lane.call(lambda c: engine.execute(c, "CREATE DATABASE modelward"))
+    lane.call(lambda c: engine.execute(
+        c, "CREATE TABLE modelward.schema_migrations (number UInt32, name String, checksum String, "
+           "applied_at DateTime64(3, 'UTC')) ENGINE = MergeTree ORDER BY number"))
+    for migration in migrations.shipped()[:5]:
+        for statement in migration.statements(Lifetimes(30, 30)):
+            lane.call(lambda c, s=statement: engine.execute(c, s))
+        lane.call(lambda c, m=migration: engine.execute(
+            c, f"INSERT INTO modelward.schema_migrations VALUES ({m.number}, '{m.name}', '{m.checksum}', now())"))
+    old = now_ns() - 3600 * S
+    insert_detections(folder, lane, {"time": old, "detected_at": old + S, "host_name": "a"})
+    lane.call(lambda c: engine.execute(
+        c, "INSERT INTO modelward.hosts_raw (host_name, agent_id, updated) VALUES ('a', 'x', now())"))
+    assert "0006_operators" in lane.call(lambda c: migrate(c, 30))
+    assert lane.call(lambda c: engine.rows(
+        c, "SELECT stored_at = detected_at, silenced_by, host_labels FROM modelward.detections")) == [[1, "", []]]
+    assert lane.call(lambda c: engine.rows(c, "SELECT labels, mode FROM modelward.hosts")) == [[[], "watching"]]
+    insert_detections(folder, lane, {"time": old, "host_name": "b"}, token="after")
+    assert lane.call(lambda c: migrate(c, 30)) == []
 
 
 def test_over_budget_the_oldest_day_goes_and_the_newest_stays(folder: DataFolder, lane: engine.Lane) -> None:
@@ -111,12 +140,13 @@ def test_a_nearly_full_disk_takes_no_batches_and_says_so(folder: DataFolder, lan
     assert "nearly full" in retention.full
 
 
-def insert_detections(folder: DataFolder, lane: engine.Lane, *given: dict[str, object]) -> None:
+def insert_detections(folder: DataFolder, lane: engine.Lane, *given: dict[str, object], token: str = "t") -> None:
     rows = [{f.column: zero(f) for f in DETECTION_FIELDS} | {"detection_id": f"d{i}"} | dict(g) for i, g in enumerate(given)]
     table = pa.table({f.column: pa.array([r[f.column] for r in rows], pa.string() if f.type == "closed" else f.arrow)
                       for f in DETECTION_FIELDS})
     data = ipc(conform(table, DETECTION_FIELDS))
-    lane.call(lambda c: engine.insert(c, "detections_raw", tuple(f.column for f in DETECTION_FIELDS), data, "t", folder.scratch))
+    names_of = tuple(f.column for f in DETECTION_FIELDS)
+    lane.call(lambda c: engine.insert(c, "detections_raw", names_of, data, token, folder.scratch))
 
 
 def test_a_gap_of_ten_minutes_opens_a_new_incident_and_groups_and_hosts_stay_apart(

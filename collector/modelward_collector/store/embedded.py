@@ -6,33 +6,41 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from modelward_proto.v1.store_pb2 import (
+    AdvanceRequest,
     AppendReply,
     AppendRequest,
+    ExceptionRequest,
     HeldReply,
     HeldRequest,
     ReportReply,
     ReportRequest,
     SelectReply,
     SelectRequest,
+    WriteReply,
 )
 from modelward_proto.v1.stream_pb2 import Range
 
 from modelward_collector import metrics
 from modelward_collector.data_folder import DataFolder
 from modelward_collector.settings import CollectorSettings
-from modelward_collector.store import hosts
+from modelward_collector.store import exceptions, hosts
 from modelward_collector.store.commit import GroupCommit
+from modelward_collector.store.cursors import Cursors
 from modelward_collector.store.ddl.migrations import migrate
-from modelward_collector.store.ddl.views import DICTIONARY
+from modelward_collector.store.ddl.views import DICTIONARIES, EXCEPTIONS, LABELS, MODELS
 from modelward_collector.store.engine import EngineError, Lane, execute
 from modelward_collector.store.held import EpochKey, Held
 from modelward_collector.store.insert import Outcome, StoreBusy, Writer
-from modelward_collector.store.interface import StoreUnavailable
+from modelward_collector.store.interface import StoreUnavailable, WriteRefused
 from modelward_collector.store.journal import Journal
 from modelward_collector.store.retention import Retention
 from modelward_collector.store.select import Queries
+
+if TYPE_CHECKING:
+    from chdb.state.sqlitelike import Connection
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +61,8 @@ class EmbeddedStore:
         self._upkeep = Lane("upkeep", folder.engine)
         self._queries = Queries(folder.engine)
         self._hosts = hosts.Hosts()
+        self._labels_shown = 0
+        self._cursors = Cursors()
         self._retention = Retention(folder, settings)
         self._bindings = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -67,12 +77,14 @@ class EmbeddedStore:
             MigrationError: the folder is of a newer version.
         """
         store = cls(folder, settings)
-        applied = await store._writing.run(lambda c: migrate(c, settings.retention_days, settings.silent_after_s))
+        applied = await store._writing.run(lambda c: migrate(
+            c, settings.retention_days, settings.silent_after_s, settings.detection_retention_days))
         if applied:
             _log.info("tables brought to this version", extra={"migrations": applied})
         await store._writing.run(store._writer.settle)
         await store._writing.run(store._hosts.load)
-        await store._upkeep.run(lambda c: execute(c, f"SYSTEM RELOAD DICTIONARY {DICTIONARY}"))
+        for dictionary in DICTIONARIES:
+            await store._reload(dictionary)
         await store._upkeep.run(store._retention.enforce)
         store._group = GroupCommit(store._commit)
         store._tasks = [
@@ -114,6 +126,15 @@ class EmbeddedStore:
     async def ask(self, request: SelectRequest) -> SelectReply:
         return await self._queries.ask(request)
 
+    async def make_exception(self, request: ExceptionRequest) -> WriteReply:
+        reply = await self._write(lambda c: exceptions.write(c, request))
+        if not reply.error:
+            await self._reload(EXCEPTIONS)
+        return reply
+
+    async def advance(self, request: AdvanceRequest) -> WriteReply:
+        return await self._write(lambda c: self._cursors.advance(c, request))
+
     async def close(self) -> None:
         group, self._group = self._group, None
         if group is not None:
@@ -147,10 +168,26 @@ class EmbeddedStore:
             self._bindings.set()
         return outcomes
 
+    async def _write(self, work: Callable[[Connection], None]) -> WriteReply:
+        try:
+            await self._writing.run(work)
+        except WriteRefused as e:
+            return WriteReply(error=str(e))
+        except EngineError as e:
+            raise StoreUnavailable(str(e)) from e
+        return WriteReply()
+
+    async def _reload(self, dictionary: str) -> None:
+        await self._upkeep.run(lambda c: execute(c, f"SYSTEM RELOAD DICTIONARY {dictionary}"))
+
     async def _write_reports(self) -> None:
         lines, ledger = self._hosts.changes()
         if lines or ledger:
             await self._upkeep.run(lambda c: hosts.flush(c, lines, ledger))
+        relabelled = self._hosts.relabelled
+        if relabelled != self._labels_shown:
+            await self._reload(LABELS)
+            self._labels_shown = relabelled
 
     async def _enforce_retention(self) -> None:
         await self._upkeep.run(self._retention.enforce)
@@ -159,7 +196,7 @@ class EmbeddedStore:
         await self._bindings.wait()
         self._bindings.clear()
         started = time.monotonic()
-        await self._upkeep.run(lambda c: execute(c, f"SYSTEM RELOAD DICTIONARY {DICTIONARY}"))
+        await self._reload(MODELS)
         await asyncio.sleep((time.monotonic() - started) * RELOAD_SHARE)
 
 

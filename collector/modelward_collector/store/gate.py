@@ -32,7 +32,7 @@ MAX_NODES = 5_000
 MAX_TABLE_READS = 40
 MAX_ROWS = 10_000
 
-VIEWS = ("events", "detections", "incidents", "models", "hosts", "ledger")
+VIEWS = ("events", "detections", "incidents", "models", "hosts", "ledger", "exceptions", "outputs")
 TABLES = frozenset(VIEWS) | {"events_raw", "detections_raw", "bindings", "hosts_raw", "ledger_raw"}
 """What a query may read: the views, and the tables below them."""
 

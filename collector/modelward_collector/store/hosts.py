@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelward_proto.fields import EVENT_NAMES, HOPS
 from modelward_proto.text import escape, is_inert
 from modelward_proto.v1.store_pb2 import ReportRequest
-from modelward_proto.v1.stream_pb2 import Door
+from modelward_proto.v1.stream_pb2 import MODE_DEGRADED, MODE_PAUSED, MODE_WATCHING, Door
 
 from modelward_collector.store.encode import timestamp
 from modelward_collector.store.engine import insert_json, rows
@@ -42,6 +43,11 @@ NOTHING: Mapping[str, int] = {}
 
 _KINDS = frozenset(EVENT_NAMES.values()) | {"all"}
 
+_MODES: Mapping[int, str] = {MODE_WATCHING: "watching", MODE_PAUSED: "paused", MODE_DEGRADED: "degraded"}
+
+MOST_LABELS = 16
+_LABEL = re.compile(r"[a-z][a-z0-9_]{0,31}=[^\x00-\x1f\x7f]{0,63}")
+
 
 @dataclass(slots=True)
 class _Agent:
@@ -59,6 +65,8 @@ class Hosts:
     def __init__(self) -> None:
         self._agents: dict[tuple[str, str], _Agent] = {}
         self._of_host: Counter[str] = Counter()
+        self.relabelled = 0
+        """How often labels of a host changed: the dictionary of labels is loaded again when this moves."""
 
     def load(self, connection: Connection) -> None:
         """Read what earlier runs knew. No stream is open when the store starts with its collector."""
@@ -82,12 +90,16 @@ class Hosts:
             hello = request.hello
             row.update(agent_version=text(hello.agent_version), boot_id=text(hello.boot_id),
                        kernel_release=text(hello.kernel_release), doors=[_door(d) for d in hello.doors[:64]])
+            labels = labels_of(hello.labels)
+            self.relabelled += labels != row["labels"]
+            row["labels"] = labels
         if request.HasField("heartbeat"):
             beat = request.heartbeat
             row.update(
                 uptime_s=beat.uptime_ns / 1e9, spool_bytes=beat.spool_bytes, spool_limit_bytes=beat.spool_limit_bytes,
                 tracked_processes=beat.tracked_processes, oldest_unacked_age_s=beat.oldest_unacked_age_ns / 1e9,
                 problems=[text(p, 500) for p in beat.problems[:50]],
+                mode=_MODES.get(beat.mode, "unknown"), mode_reason=text(beat.mode_reason, 500),
             )
             if beat.doors:
                 row["doors"] = [_door(d) for d in beat.doors[:64]]
@@ -157,6 +169,15 @@ def text(value: str, limit: int = 200) -> str:
     return cut if is_inert(cut) else escape(cut.encode("utf-8", "replace"))
 
 
+def labels_of(given: Iterable[str]) -> list[str]:
+    """Labels of a host, NAME=VALUE, sorted by name: the first of each name. What is none is left out."""
+    found: dict[str, str] = {}
+    for label in given:
+        if len(found) < MOST_LABELS and _LABEL.fullmatch(label) and is_inert(label):
+            found.setdefault(label.partition("=")[0], label)
+    return [found[name] for name in sorted(found)]
+
+
 def _set(agent: _Agent, epoch: str, hop: str, kind: str, count: int) -> None:
     if hop not in HOPS:
         return
@@ -179,7 +200,8 @@ def _door(door: Door) -> dict[str, Any]:
 
 _EMPTY: dict[str, Any] = {
     "host_name": "", "agent_id": "", "updated": "", "epoch": "", "agent_version": "", "boot_id": "", "kernel_release": "",
-    "first_seen": "", "last_seen": "", "connected": False, "uptime_s": 0.0, "spool_bytes": 0, "spool_limit_bytes": 0,
+    "labels": [], "first_seen": "", "last_seen": "", "connected": False, "mode": "watching", "mode_reason": "",
+    "uptime_s": 0.0, "spool_bytes": 0, "spool_limit_bytes": 0,
     "tracked_processes": 0, "oldest_unacked_age_s": 0.0, "problems": [], "doors": [],
 }
 _COLUMNS = tuple(_EMPTY)

@@ -75,6 +75,7 @@ class Writer:
         self._scratch = scratch
         self._held = held
         self._stored_schema = arrow_schema(STORED)
+        self._last_stored_ns = 0
         self.bound = 0
         """How many groups with bindings were stored: the dictionary is loaded again when this moves."""
 
@@ -275,10 +276,20 @@ class Writer:
         missing = list(wanted.values())
         for start in range(0, len(missing), SLICE):
             rows_of = missing[start : start + SLICE]
-            data = ipc(found.take(pa.array(rows_of, pa.int64())))
+            stamped = found.take(pa.array(rows_of, pa.int64())).append_column("stored_at", self._stamps(connection, len(rows_of)))
             # Settled again after a crash, less is missing: a token of the group and a place would drop other rows than it did.
             token = f"{group.name}-{ids[rows_of[0]]}"
-            insert(connection, "detections_raw", columns_of(DETECTION_FIELDS), data, token, self._scratch)
+            columns = (*columns_of(DETECTION_FIELDS), "stored_at")
+            insert(connection, "detections_raw", columns, ipc(stamped), token, self._scratch)
+
+    def _stamps(self, connection: Connection, count: int) -> pa.Array:
+        """Times for new detections, each later than any given before, whatever the clock does."""
+        if not self._last_stored_ns:
+            [[last]] = rows(connection, "SELECT toUnixTimestamp64Nano(max(stored_at)) FROM modelward.detections_raw")
+            self._last_stored_ns = int(last)
+        first = max(time.time_ns(), self._last_stored_ns + 1)
+        self._last_stored_ns = first + count - 1
+        return pa.array(range(first, first + count), pa.timestamp("ns", tz="UTC"))
 
     def _insert_bindings(self, connection: Connection, group: Group) -> None:
         if group.bindings:

@@ -1,18 +1,21 @@
-"""What a store is: the five calls of ``modelward.v1.Store``. The embedded engine is one; a ClickHouse server can be another."""
+"""What a store is: the calls of ``modelward.v1.Store``. The embedded engine is one; a ClickHouse server can be another."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from modelward_proto.v1.store_pb2 import (
+    AdvanceRequest,
     AppendReply,
     AppendRequest,
+    ExceptionRequest,
     HeldReply,
     HeldRequest,
     ReportReply,
     ReportRequest,
     SelectReply,
     SelectRequest,
+    WriteReply,
 )
 
 MAX_MESSAGE_BYTES = 256 << 20
@@ -22,6 +25,10 @@ tried."""
 
 class StoreUnavailable(Exception):
     """The call was not carried out and may be tried again; the message says why."""
+
+
+class WriteRefused(ValueError):
+    """A write that a person or a program asked for cannot be done; the message is one sentence that says why."""
 
 
 class Store(Protocol):
@@ -49,6 +56,12 @@ class Store(Protocol):
 
     async def ask(self, request: SelectRequest) -> SelectReply:
         """Run a person's SQL through the gate."""
+
+    async def make_exception(self, request: ExceptionRequest) -> WriteReply:
+        """Make or revoke an exception; queries show it when this returns."""
+
+    async def advance(self, request: AdvanceRequest) -> WriteReply:
+        """Note how far an output has read the detections; durable when this returns."""
 
     async def close(self) -> None:
         """Finish what is under way and close."""

@@ -18,14 +18,17 @@ import grpc
 import pyarrow as pa
 from modelward_proto.v1 import store_pb2_grpc
 from modelward_proto.v1.store_pb2 import (
+    AdvanceRequest,
     AppendReply,
     AppendRequest,
+    ExceptionRequest,
     HeldReply,
     HeldRequest,
     ReportReply,
     ReportRequest,
     SelectReply,
     SelectRequest,
+    WriteReply,
 )
 
 from modelward_collector import child
@@ -64,6 +67,12 @@ class StoreService(store_pb2_grpc.StoreServicer):  # type: ignore[misc]
 
     async def Ask(self, request: SelectRequest, context: Context) -> SelectReply:
         return await _call(self._store.ask, request, context)
+
+    async def Except(self, request: ExceptionRequest, context: Context) -> WriteReply:
+        return await _call(self._store.make_exception, request, context)
+
+    async def Advance(self, request: AdvanceRequest, context: Context) -> WriteReply:
+        return await _call(self._store.advance, request, context)
 
 
 async def _call(work: Callable[[Request], Awaitable[Reply]], request: Request, context: Context) -> Reply:

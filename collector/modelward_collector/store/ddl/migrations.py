@@ -26,9 +26,29 @@ DURABLE = (
 nothing. Small parts stay compact: one file to sync instead of one for each column. Merges go column by column with small
 buffers: else a merge of ten parts of 80 columns takes over 400 MB (measured at 60,000 rows/s: 47 MB this way)."""
 
-_EXTRA_DAYS = {"batches": 2, "bindings": 2, "detections_raw": 0, "events_raw": 0, "hosts_raw": 2,
-               "ledger_raw": 2, "quarantine": 0}
-"""Days that a table keeps beyond the retention: names of batches outlive the events, so that a resend is known."""
+_AS_EVENTS = {"batches": 2, "events_raw": 0, "hosts_raw": 2, "ledger_raw": 2, "quarantine": 0}
+"""Days that a table keeps beyond the events: names of batches outlive them, so that a resend is known."""
+
+_AS_DETECTIONS = {"detections_raw": 0, "exceptions_raw": 2}
+"""Days that a table keeps beyond the detections: what silenced one must not go before it."""
+
+_AS_BOTH = {"bindings": 2}
+"""The same beyond whichever is kept longer: events and detections show their model to the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """Days that events and detections are kept."""
+
+    events: int
+    detections: int
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """Days of each table whose rows do not stay for ever."""
+        found = {table: self.events + extra for table, extra in _AS_EVENTS.items()}
+        found |= {table: self.detections + extra for table, extra in _AS_DETECTIONS.items()}
+        return found | {table: max(self.events, self.detections) + extra for table, extra in _AS_BOTH.items()}
 
 
 class MigrationError(Exception):
@@ -48,11 +68,11 @@ class Migration:
         """Of the text as shipped, before columns are filled in."""
         return sha256(self.text.encode()).hexdigest()[:16]
 
-    def statements(self, retention_days: int) -> list[str]:
+    def statements(self, lifetimes: Lifetimes) -> list[str]:
         """The statements with columns, lifetimes and settings filled in."""
         text = re.sub(r"^--.*\n", "", self.text, flags=re.MULTILINE)
         text = re.sub(r"\{columns:(\w+)\}", lambda m: columns.definitions(m[1]), text)
-        text = re.sub(r"\{days:(\w+)\}", lambda m: str(retention_days + _EXTRA_DAYS[m[1]]), text)
+        text = re.sub(r"\{days:(\w+)\}", lambda m: str(lifetimes.tables[m[1]]), text)
         text = text.replace("{durable}", DURABLE)
         return [s.strip() for s in text.split(";\n") if s.strip()]
 
@@ -66,12 +86,15 @@ def shipped() -> list[Migration]:
     return sorted(found, key=lambda m: m.number)
 
 
-def migrate(connection: Connection, retention_days: int, silent_after_s: int = 60) -> list[str]:
+def migrate(connection: Connection, retention_days: int, silent_after_s: int = 60, detection_days: int = 365) -> list[str]:
     """Apply what is missing and return the names of what was applied.
+
+    ``retention_days``: that events are kept; ``detection_days``: that detections are.
 
     Raises:
         MigrationError: the store is of a newer version.
     """
+    lifetimes = Lifetimes(retention_days, detection_days)
     execute(connection, "CREATE DATABASE IF NOT EXISTS modelward")
     execute(connection, """CREATE TABLE IF NOT EXISTS modelward.schema_migrations (
         number UInt32, name String, checksum String, applied_at DateTime64(3, 'UTC')
@@ -89,14 +112,14 @@ def migrate(connection: Connection, retention_days: int, silent_after_s: int = 6
             if done[migration.number] != migration.checksum:
                 raise MigrationError(f"migration {migration.number} ({migration.name}) was changed after it had run here")
             continue
-        for statement in migration.statements(retention_days):
+        for statement in migration.statements(lifetimes):
             # A crash between two statements leaves the first one done: it must be possible to go on from there.
             execute(connection, statement.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ", 1))
         execute(connection, "INSERT INTO modelward.schema_migrations SETTINGS async_insert = 0 VALUES "
                 f"({migration.number}, {literal(migration.name)}, {literal(migration.checksum)}, now64(3))")
         applied.append(f"{migration.number:04d}_{migration.name}")
     applied += _add_columns(connection)
-    _set_lifetimes(connection, retention_days)
+    _set_lifetimes(connection, lifetimes)
     for statement in views.statements(silent_after_s):
         execute(connection, statement)
     return applied
@@ -113,12 +136,11 @@ def _add_columns(connection: Connection) -> list[str]:
     return added
 
 
-def _set_lifetimes(connection: Connection, retention_days: int) -> None:
+def _set_lifetimes(connection: Connection, lifetimes: Lifetimes) -> None:
     """Follow a changed retention without rewriting parts: the next merges drop what is too old."""
-    for table, extra in _EXTRA_DAYS.items():
+    for table, wanted in lifetimes.tables.items():
         [[create]] = rows(connection, "SELECT create_table_query FROM system.tables "
                           "WHERE database = 'modelward' AND name = {t:String}", {"t": table})
-        wanted = retention_days + extra
         found = re.search(r"TTL toDateTime\((\w+)\) \+ (?:toIntervalDay\((\d+)\)|INTERVAL (\d+) DAY)", create)
         if found is None:
             raise MigrationError(f"table {table} has no lifetime that this version understands")

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from modelward_proto.fields import BINDING_FIELDS, DETECTION_FIELDS, STORED
 
-DICTIONARY = "modelward.model_by_instance"
+MODELS = "modelward.model_by_instance"
+LABELS = "modelward.labels_by_host"
+EXCEPTIONS = "modelward.exception_by_match"
+DICTIONARIES = (MODELS, LABELS, EXCEPTIONS)
 
 NONE = "''"
 
@@ -20,21 +23,40 @@ _BOUND = frozenset(f.column for f in MODEL_FIELDS)
 
 
 def _bound(column: str, instance: str, otherwise: str) -> str:
-    return f"dictGetOrDefault('{DICTIONARY}', '{column}', (r.host_name, r.{instance}), {otherwise})"
+    return f"dictGetOrDefault('{MODELS}', '{column}', (r.host_name, r.{instance}), {otherwise})"
 
 
 def statements(silent_after_s: int) -> list[str]:
     """All statements, in an order in which each finds what it needs."""
-    return [_dictionary(), _events(), _detections(), _incidents(), _models(), _hosts(silent_after_s), _ledger()]
+    return [_model_by_instance(), _labels_by_host(), _exception_by_match(), _events(), _detections(), _incidents(), _models(),
+            _hosts(silent_after_s), _ledger(), _exceptions(), _outputs()]
 
 
-def _dictionary() -> str:
+def _model_by_instance() -> str:
     attributes = ", ".join(f"{f.column} String" for f in MODEL_FIELDS)
     named = ", ".join(f.column for f in MODEL_FIELDS)
-    return f"""CREATE OR REPLACE DICTIONARY {DICTIONARY} (host_name String, model_instance UInt64, {attributes})
+    return f"""CREATE OR REPLACE DICTIONARY {MODELS} (host_name String, model_instance UInt64, {attributes})
 PRIMARY KEY host_name, model_instance
 SOURCE(CLICKHOUSE(QUERY 'SELECT host_name, model_instance, {named} FROM modelward.bindings FINAL'))
 LAYOUT(COMPLEX_KEY_HASHED_ARRAY()) LIFETIME(0)"""
+
+
+def _labels_by_host() -> str:
+    return f"""CREATE OR REPLACE DICTIONARY {LABELS} (host_name String, labels Array(String))
+PRIMARY KEY host_name
+SOURCE(CLICKHOUSE(QUERY 'SELECT host_name, argMax(labels, last_seen) FROM modelward.hosts_raw FINAL GROUP BY host_name'))
+LAYOUT(COMPLEX_KEY_HASHED()) LIFETIME(0)"""
+
+
+def _exception_by_match() -> str:
+    """Of exceptions that match the same, the one that lasts longest."""
+    match = "rule_name, executable_path, model_digest, host_name"
+    return f"""CREATE OR REPLACE DICTIONARY {EXCEPTIONS} (rule_name String, executable_path String, model_digest String,
+    host_name String, id String, until DateTime64(9, 'UTC'))
+PRIMARY KEY {match}
+SOURCE(CLICKHOUSE(QUERY 'SELECT {match}, argMax(id, (expires, id)), max(expires) FROM modelward.exceptions_raw FINAL
+    WHERE NOT revoked GROUP BY {match}'))
+LAYOUT(COMPLEX_KEY_HASHED()) LIFETIME(0)"""
 
 
 def _events() -> str:
@@ -53,7 +75,21 @@ def _detections() -> str:
     shown = [f"r.{f.column} AS {f.column}" for f in DETECTION_FIELDS]
     shown += [f"{_bound(f.column, 'model_instance', NONE)} AS {f.column}" for f in MODEL_FIELDS]
     shown.append(f"{_bound('model_id', 'lifecycle_origin_instance', NONE)} AS lifecycle_origin_model")
-    return f"CREATE OR REPLACE VIEW modelward.detections AS SELECT {', '.join(shown)} FROM modelward.detections_raw AS r"
+    shown.append("r.stored_at AS stored_at")
+    shown.append(f"dictGet('{LABELS}', 'labels', tuple(toString(r.host_name))) AS host_labels")
+    shown.append("multiIf(r.time < here.2, here.1, r.time < everywhere.2, everywhere.1, '') AS silenced_by")
+
+    def exception(host: str) -> str:
+        never = "('', toDateTime64(0, 9, 'UTC'))"
+        return (f"dictGetOrDefault('{EXCEPTIONS}', ('id', 'until'), "
+                f"(r.rule_name, r.process_executable_path, digest, {host}), {never})")
+
+    # The model may be bound after the detection: a silenced one is found at each look, and never marked.
+    own, origin = (_bound("model_digest", instance, NONE) for instance in ("model_instance", "lifecycle_origin_instance"))
+    return f"""CREATE OR REPLACE VIEW modelward.detections AS
+WITH if({own} != '', {own}, {origin}) AS digest,
+    {exception("toString(r.host_name)")} AS here, {exception(NONE)} AS everywhere
+SELECT {', '.join(shown)} FROM modelward.detections_raw AS r"""
 
 
 def _incidents() -> str:
@@ -68,24 +104,27 @@ SELECT
     argMax(d.workload_runtime, d.time) AS workload_runtime,
     argMax(d.rule_name, d.time) AS rule_name,
     argMax(d.rule_title, d.time) AS rule_title,
-    argMax(d.severity, d.rank) AS severity,
+    argMax(d.severity, (d.speaks, d.rank)) AS severity,
     count() AS count,
+    countIf(d.silenced_by != '') AS silenced,
+    (silenced = count())::Bool AS all_silenced,
     min(d.time) AS first,
     max(d.time) AS last,
-    argMax(d.sentence, (d.rank, d.time)) AS sentence,
-    argMax(d.process_chain, (d.rank, d.time)) AS chain,
-    argMax(d.next_step, (d.rank, d.time)) AS next_step,
-    argMax(d.reason, (d.rank, d.time)) AS reason,
+    argMax(d.sentence, (d.speaks, d.rank, d.time)) AS sentence,
+    argMax(d.process_chain, (d.speaks, d.rank, d.time)) AS chain,
+    argMax(d.next_step, (d.speaks, d.rank, d.time)) AS next_step,
+    argMax(d.reason, (d.speaks, d.rank, d.time)) AS reason,
     argMax(d.model_id, (d.model_id != '', d.time)) AS model_id,
     argMax(d.lifecycle_origin_model, (d.lifecycle_origin_model != '', d.time)) AS origin_model,
     argMax(d.lifecycle_origin_instance, d.time) AS origin_instance,
     argMax(d.process_root_id, d.time) AS root_id,
     argMax(d.lifecycle_phase, d.time) AS phase,
-    argMax(d.attack, (d.rank, d.time)) AS attack,
+    argMax(d.attack, (d.speaks, d.rank, d.time)) AS attack,
     max(d.late) AS late,
+    any(d.host_labels) AS host_labels,
     arrayMap(x -> x.2, arraySlice(arrayReverseSort(groupArray(1000)((d.time, d.detection_id))), 1, 50)) AS detection_ids
 FROM (
-    SELECT *, {rank} AS rank,
+    SELECT *, {rank} AS rank, silenced_by = '' AS speaks,
         sum(opens) OVER ({order} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS part
     FROM (
         SELECT *, dateDiff('second', lagInFrame(time, 1, toDateTime64(0, 9, 'UTC')) OVER (
@@ -128,9 +167,11 @@ def _hosts(silent_after_s: int) -> str:
     return f"""CREATE OR REPLACE VIEW modelward.hosts AS
 SELECT
     h.host_name AS host_name, h.agent_id AS agent_id, h.agent_version AS agent_version,
-    h.kernel_release AS kernel_release, h.boot_id AS boot_id, h.first_seen AS first_seen, h.last_seen AS last_seen,
+    h.kernel_release AS kernel_release, h.boot_id AS boot_id, h.labels AS labels,
+    h.first_seen AS first_seen, h.last_seen AS last_seen,
     (h.connected AND NOT silent)::Bool AS connected,
     (h.last_seen < now64(3) - INTERVAL {silent_after_s} SECOND)::Bool AS silent,
+    h.mode AS mode, h.mode_reason AS mode_reason,
     l.seen AS seen, l.received AS received, l.stored AS stored, l.lost AS lost,
     h.problems AS problems, h.doors AS doors, h.spool_bytes AS spool_bytes, h.spool_limit_bytes AS spool_limit_bytes,
     h.tracked_processes AS tracked_processes, h.uptime_s AS uptime_s, h.oldest_unacked_age_s AS oldest_unacked_age_s
@@ -144,3 +185,33 @@ LEFT JOIN (
 def _ledger() -> str:
     return """CREATE OR REPLACE VIEW modelward.ledger AS
 SELECT host_name, agent_id, epoch, hop, kind, count, at FROM modelward.ledger_raw FINAL"""
+
+
+def _exceptions() -> str:
+    return """CREATE OR REPLACE VIEW modelward.exceptions AS
+SELECT
+    e.id AS id, e.rule_name AS rule_name, e.model_digest AS model_digest, e.executable_path AS executable_path,
+    e.host_name AS host_name, e.reason AS reason, e.author AS author, e.created AS created, e.expires AS expires,
+    e.revoked AS revoked, e.revoked_by AS revoked_by, e.changed AS changed,
+    (NOT e.revoked AND e.expires > now64(9, 'UTC'))::Bool AS active,
+    d.hits AS hits, d.last_hit AS last_hit
+FROM (SELECT * FROM modelward.exceptions_raw FINAL) AS e
+LEFT JOIN (
+    SELECT silenced_by, count() AS hits, max(time) AS last_hit FROM modelward.detections
+    WHERE silenced_by != '' GROUP BY silenced_by
+) AS d ON d.silenced_by = e.id"""
+
+
+def _outputs() -> str:
+    """``behind`` counts by time alone: detections that this version stored have each a time of their own."""
+    return """CREATE OR REPLACE VIEW modelward.outputs AS
+SELECT
+    o.output AS output, o.stored_at AS stored_at, o.detection_id AS detection_id, o.at AS at,
+    countIf(d.stored_at > o.stored_at) AS behind
+FROM (SELECT * FROM modelward.outputs_raw FINAL) AS o
+CROSS JOIN (
+    SELECT stored_at FROM modelward.detections_raw
+    WHERE stored_at > (SELECT min(stored_at) FROM modelward.outputs_raw FINAL)
+    UNION ALL SELECT toDateTime64(0, 9, 'UTC')
+) AS d
+GROUP BY output, stored_at, detection_id, at"""
