@@ -52,6 +52,20 @@ class DataFolder:
         """The same as a gRPC target."""
         return f"unix:{self.store_socket}"
 
+    def receiver_socket(self, index: int) -> Path:
+        """Where a receiver takes commands for the agents whose streams it holds."""
+        return self.run / f"receiver-{index}.sock"
+
+    @property
+    def outputs_socket(self) -> Path:
+        """Where the outputs process says how it stands."""
+        return self.run / "outputs.sock"
+
+    @property
+    def outputs_nudge(self) -> Path:
+        """Where the outputs process hears that detections were stored."""
+        return self.run / "outputs.nudge"
+
     @property
     def scratch(self) -> Path:
         """Files that live as long as one insert."""

@@ -36,3 +36,15 @@ ANSWER_SECONDS = Histogram(
 STORE_BYTES = Gauge("modelward_store_bytes", "Bytes of the store on disk.", multiprocess_mode="livemostrecent")
 FREE_BYTES = Gauge("modelward_free_bytes", "Free bytes on the disk of the store.", multiprocess_mode="livemostrecent")
 DROPPED_DAYS = Counter("modelward_dropped_days", "Days of events dropped because the store was over its budget.")
+
+OUTPUT_DELIVERED = Counter("modelward_output_delivered", "Detections that an output's receiver took.", ["output"])
+OUTPUT_REDUCED = Counter(
+    "modelward_output_reduced", "Of these, taken only without the texts that a workload wrote.", ["output"])
+OUTPUT_SILENCED = Counter("modelward_output_silenced", "Detections left out because an exception covers them.", ["output"])
+OUTPUT_SET_ASIDE = Counter("modelward_output_set_aside", "Detections that the receiver refused in every form.", ["output"])
+OUTPUT_FAILED_TRIES = Counter("modelward_output_failed_tries", "Deliveries that the receiver did not take.", ["output"])
+OUTPUT_FAILING = Gauge(
+    "modelward_output_failing", "1 while an output's receiver takes nothing.", ["output"], multiprocess_mode="livemostrecent")
+OUTPUT_LAG = Gauge(
+    "modelward_output_lag_seconds", "Age, since it was stored, of the detection that is being delivered; 0: none waits.",
+    ["output"], multiprocess_mode="livemostrecent")

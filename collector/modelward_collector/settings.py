@@ -119,7 +119,8 @@ class CollectorSettings:
         except PemError as e:
             raise SettingsError(str(e)) from e
         webhook.check(
-            self.webhook_url, self.webhook_secret_file, self.webhook_min_severity, self.webhook_ca, loopback=self.webhook_is_local)
+            self.webhook_url, self.webhook_secret_file, self.webhook_min_severity, self.webhook_ca,
+            loopback=self.webhook_is_local)
         for folder in self.rules:
             if "," in str(folder):
                 raise SettingsError(f"--rules {folder}: a path with a comma cannot be passed on; name the folder without one")

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 START_S = 120.0
 """A store of many parts takes long to open; a start that takes longer than this is given up."""
 
-STOP_S = {"receiver": 12.0, "web": 5.0, "store": 20.0}
+STOP_S = {"receiver": 12.0, "outputs": 3.0, "web": 5.0, "store": 20.0}
 FIRST_FAILURES = 3
 """Crashes of a process that was never ready, after which the collector gives up: it would hardly be better later."""
 
@@ -110,6 +110,8 @@ class Supervisor:
         for index in range(self._settings.receivers):
             own = environment | {INDEX_VARIABLE: str(index)}
             made.append(Supervised("receiver", "modelward_collector.ingest.receiver", own, self._selector, index))
+        if self._settings.webhook_url is not None:
+            made.append(Supervised("outputs", "modelward_collector.outputs", environment, self._selector, essential=False))
         if _exists("modelward_collector.web"):
             made.append(Supervised("web", "modelward_collector.web", environment, self._selector, tells=False))
         else:
@@ -121,14 +123,15 @@ class Supervisor:
         # All at once: receivers wait for the store by themselves, as they do when it crashes.
         for child in self._children:
             child.start()
-        while not all(child.ready for child in self._children):
+        needed = [child for child in self._children if child.essential]
+        while not all(child.ready for child in needed):
             if self._stopping:
                 return ""
             self._wait(0.1)
             if reason := self._tend():
                 return reason
             if time.monotonic() - started > START_S:
-                return f"{next(c.title for c in self._children if not c.ready)} was not ready after {START_S:.0f} s"
+                return f"{next(c.title for c in needed if not c.ready)} was not ready after {START_S:.0f} s"
         scheme = "https" if self._settings.http_tls_cert else "http"
         notify("READY=1")
         _log.info("ready", extra={
@@ -143,9 +146,9 @@ class Supervisor:
             status = child.ended()
             if status is not None and not self._stopping:
                 self._forget_metrics(child.last_pid)
-                if status == GIVE_UP:
+                if status == GIVE_UP and child.essential:
                     return f"{child.title} cannot work here; its log says why"
-                if not child.was_ready and child.crashes >= FIRST_FAILURES:
+                if child.essential and not child.was_ready and child.crashes >= FIRST_FAILURES:
                     return f"{child.title} ended {child.crashes} times before it was ready; its log says why"
                 _log.error("a process ended; it is started again", extra={
                     "part": child.title, "status": status, "again_in_s": round(child.pause_s, 1)})
@@ -162,7 +165,7 @@ class Supervisor:
                 key.fileobj.recv(4096)
 
     def _stop(self) -> None:
-        for name in ("receiver", "web", "store"):
+        for name in STOP_S:
             stage = [c for c in self._children if c.name == name]
             for child in stage:
                 child.terminate()

@@ -18,18 +18,25 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
+LEISURE_S = 60.0
+"""The longest pause of a process that the collector can do without."""
+
 STEADY_S = 30.0
 """A process that served this long starts again with the first pause."""
 
 
 class Supervised:
-    """A process of the collector. ``tells``: it writes to the descriptor in MODELWARD_READY_FD when it serves."""
+    """A process of the collector. ``tells``: it writes to the descriptor in MODELWARD_READY_FD when it serves.
+
+    ``essential``: without it the collector is none; one that is not may fail as often as it likes.
+    """
 
     def __init__(self, name: str, module: str, environment: Mapping[str, str], selector: selectors.BaseSelector,
-                 index: int | None = None, *, tells: bool = True) -> None:
+                 index: int | None = None, *, tells: bool = True, essential: bool = True) -> None:
         self.name = name
         self.title = name if not index else f"{name} {index}"
         self.tells = tells
+        self.essential = essential
         self.ready = False
         self.was_ready = False
         self.crashes = 0
@@ -98,7 +105,7 @@ class Supervised:
             return None
         if self.ready and time.monotonic() - self._started > STEADY_S:
             self.crashes = 0
-        self.pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self.crashes, 10))
+        self.pause_s = min(LONGEST_PAUSE_S if self.essential else LEISURE_S, FIRST_PAUSE_S * 2 ** min(self.crashes, 10))
         self.crashes += 1
         self._due = time.monotonic() + self.pause_s
         self._forget()

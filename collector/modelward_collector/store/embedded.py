@@ -25,6 +25,7 @@ from modelward_proto.v1.stream_pb2 import Range
 
 from modelward_collector import metrics
 from modelward_collector.data_folder import DataFolder
+from modelward_collector.nudge import Nudge
 from modelward_collector.settings import CollectorSettings
 from modelward_collector.store import exceptions, hosts
 from modelward_collector.store.commit import GroupCommit
@@ -64,6 +65,7 @@ class EmbeddedStore:
         self._labels_shown = 0
         self._cursors = Cursors()
         self._retention = Retention(folder, settings)
+        self._nudge = Nudge(folder.outputs_nudge)
         self._bindings = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._group: GroupCommit | None = None
@@ -145,6 +147,7 @@ class EmbeddedStore:
         await self._write_reports()
         for close in (self._queries.close, self._upkeep.close, self._writing.close):
             await asyncio.to_thread(close)
+        self._nudge.close()
 
     async def _commit(self, requests: list[AppendRequest]) -> list[Outcome | StoreBusy]:
         keys = {EpochKey(r.host, r.agent_id.hex(), r.epoch.hex()) for r in requests}
@@ -164,6 +167,8 @@ class EmbeddedStore:
         metrics.STORE_GROUP_BATCHES.observe(len(requests))
         for key, (stored, quarantined) in totals.items():
             self._hosts.totals(key, stored, quarantined)
+        if any(r.detections for r in requests):
+            self._nudge.send()
         if self._writer.bound != bound:
             self._bindings.set()
         return outcomes

@@ -75,6 +75,20 @@ class Store:
         """
         return await self._call(self._stub.Ask, sql, parameters or {}, form, max_rows, 40)
 
+    async def advance(self, output: str, stored_at_ns: int, detection_id: str) -> None:
+        """Make durable how far an output has read.
+
+        Raises:
+            StoreError: the store is away, or refused it.
+        """
+        request = store_pb2.AdvanceRequest(output=output, stored_at_ns=stored_at_ns, detection_id=detection_id)
+        try:
+            reply = await self._stub.Advance(request, timeout=10)
+        except grpc.aio.AioRpcError as e:
+            raise StoreError("The store does not answer; it may be starting.", "unavailable") from e
+        if reply.error:
+            raise StoreError(reply.error, "refused")
+
     async def alive(self) -> bool:
         """Whether the store answers within two seconds."""
         try:
