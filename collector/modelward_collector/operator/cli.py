@@ -13,6 +13,7 @@ from modelward_proto import __version__
 
 from modelward_collector.operator import listings
 from modelward_collector.operator.client import BadRequest, Client, CollectorError, Rows, Unreachable
+from modelward_collector.operator.explained import show_explanation
 from modelward_collector.operator.fields import show_fields
 from modelward_collector.operator.follow import follow
 from modelward_collector.operator.show import console, generic, safe
@@ -24,6 +25,7 @@ _EXAMPLES = """\
 examples:
   modelward detections --since 24h --severity high   what is wrong, worst rules only
   modelward incidents                                the same, grouped: one line per story
+  modelward explain 2675b3c37f9b                     one of them in words, from the kernel's hook to here
   modelward tail --events                            watch events and detections as they arrive
   modelward events --host gpu-17 --phase load --event exec
                                                      what models started while they were loaded
@@ -89,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
 
     for listing in listings.LISTINGS.values():
         listings.add_filters(command(listing.name, listing.help, _list), listing)
+    explain = command("explain", "one detection from hook to page, in words, with its evidence", _explain)
+    explain.add_argument("id", metavar="ID", help="of a detection, or the start of it: at least 6 digits")
     tail = command("tail", "detections as they are made, until Ctrl-C", _tail)
     tail.add_argument("--events", action="store_true", help="events too, not only detections")
     tail.add_argument("--limit", type=int, metavar="N", default=0, help="stop after N rows")
@@ -151,6 +155,15 @@ def _list(given: argparse.Namespace) -> int:
         _print_json(found)
     else:
         listings.show(listing, found, console())
+    return OK
+
+
+def _explain(given: argparse.Namespace) -> int:
+    made = _client(given).explanation(given.id)
+    if given.json:
+        print(json.dumps(made.as_json()))
+    else:
+        show_explanation(made, console())
     return OK
 
 

@@ -15,8 +15,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
+
+from modelward_collector.explain.document import Explanation
 
 
 class CollectorError(Exception):
@@ -93,6 +96,18 @@ class Client:
         """
         answer = self._request("GET", f"/api/v1/{name}", params=dict(filters))
         return _rows(answer)
+
+    def explanation(self, detection: str) -> Explanation:
+        """A detection in words, by its id or the start of it.
+
+        Raises:
+            CollectorError: as the tree above says.
+        """
+        answer = self._request("GET", f"/api/v1/detections/{quote(detection, safe='')}/explain")
+        try:
+            return Explanation.from_json(answer.json())
+        except (ValueError, KeyError, TypeError) as e:
+            raise Refused(f"{answer.url} did not answer as a Modelward collector does.") from e
 
     def query(self, sql: str, form: str | None) -> Rows | bytes:
         """The rows of a person's SQL, or with a format what the engine writes in it.

@@ -63,6 +63,11 @@ def _digest(row: dict[str, Any]) -> Text:
     return Text(safe(row["digest"])[:12] or "-", "dim")
 
 
+def _short_id(row: dict[str, Any]) -> Text:
+    """Enough of it for 'modelward explain'."""
+    return Text(safe(row["detection_id"])[:12], "dim")
+
+
 _DOORS = (
     Column("effect", plain("effect", "bold")),
     Column("door", plain("door", "cyan"), fold=True),
@@ -91,6 +96,7 @@ LISTINGS = {
             "what the rules found, newest last",
             (*_TIME, "host", "severity", "model", "phase", "process", "event", "rule", "text"),
             (
+                Column("id", _short_id),
                 Column("time", moment("time")),
                 Column("severity", severity),
                 Column("host", plain("host_name")),

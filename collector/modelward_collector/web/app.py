@@ -20,6 +20,7 @@ from modelward_collector.settings import CollectorSettings, is_loopback, split_a
 from modelward_collector.web import api, clickhouse
 from modelward_collector.web.api import Health
 from modelward_collector.web.auth import Guard, Login
+from modelward_collector.web.explained import explain
 from modelward_collector.web.live import Live
 from modelward_collector.web.overview import Overview
 from modelward_collector.web.queries import LISTINGS
@@ -61,6 +62,7 @@ def build(settings: CollectorSettings, health: Health) -> Starlette:
             Route("/login", Login(token, secure=settings.http_tls_cert is not None).answer, methods=["POST"]),
             *(Route(f"/api/v1/{name}", api.list_of(name)) for name in LISTINGS),
             Route("/api/v1/overview", api.overview),
+            Route("/api/v1/detections/{id}/explain", explain),
             Route("/api/v1/timeline", api.timeline),
             Route("/api/v1/severities", api.severities),
             Route("/api/v1/fields", api.fields),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from modelward_collector.rules.reload import RuleFolder
+from modelward_collector.rules.rule import Rule
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +27,15 @@ class RulesStatus:
         self._folder: RuleFolder | None = None
         self._rules: list[dict[str, Any]] = []
         self._problems: list[dict[str, Any]] = []
+        self._by_id: dict[str, Rule] = {}
 
     def now(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Rules and problems as last seen, as JSON objects."""
         return self._rules, self._problems
+
+    def rule(self, rule_id: str) -> Rule | None:
+        """The rule in force with this id."""
+        return self._by_id.get(rule_id)
 
     async def run(self) -> None:
         """Look again and again until cancelled."""
@@ -58,4 +64,5 @@ class RulesStatus:
             }
             for rule in self._folder.rules
         ]
+        self._by_id = {rule.id: rule for rule in self._folder.rules}
         self._problems = [asdict(problem) for problem in self._folder.problems]
