@@ -14,7 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from modelward_collector.store.encode import write_ipc
+
 if TYPE_CHECKING:
+    import pyarrow as pa
     from chdb.state.sqlitelike import Connection
 
 T = TypeVar("T")
@@ -155,9 +158,20 @@ def insert(connection: Connection, table: str, columns: tuple[str, ...], arrow: 
         EngineError: the engine refused it; whether rows are in the table must then be asked.
         OSError: the file cannot be written; nothing was inserted.
     """
+    _insert_file(connection, table, columns, token, scratch, lambda path: path.write_bytes(arrow))
+
+
+def insert_table(connection: Connection, table: str, rows: pa.Table, token: str, scratch: Path) -> None:
+    """The same for rows in memory, without a copy of them as bytes; columns that ``rows`` lacks get the zero of their type."""
+    _insert_file(connection, table, tuple(rows.column_names), token, scratch, lambda path: write_ipc(rows, path))
+
+
+def _insert_file(
+    connection: Connection, table: str, columns: tuple[str, ...], token: str, scratch: Path, write: Callable[[Path], object]
+) -> None:
     path = scratch / f"{token}.arrow"
     try:
-        path.write_bytes(arrow)
+        write(path)
         names = ", ".join(f"`{c}`" for c in columns)
         execute(connection, f"INSERT INTO {DATABASE}.{table} ({names}) {_settings(token)} "
                 f"SELECT {names} FROM file({literal(str(path))}, 'ArrowStream')")

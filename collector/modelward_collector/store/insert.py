@@ -18,8 +18,8 @@ import pyarrow as pa
 from modelward_proto.fields import BINDING_FIELDS, DETECTION_FIELDS, STORED, arrow_schema
 from modelward_proto.v1.store_pb2 import AppendRequest
 
-from modelward_collector.store.encode import columns_of, ipc, joined, span, timestamp
-from modelward_collector.store.engine import EngineError, insert, insert_json, literal, rows
+from modelward_collector.store.encode import columns_of, ipc, joined, span, timestamp, without_zeros
+from modelward_collector.store.engine import EngineError, insert, insert_json, insert_table, literal, rows
 from modelward_collector.store.held import EpochKey, Held
 from modelward_collector.store.journal import Group, Journal, Member
 from modelward_collector.store.names import file_name
@@ -166,7 +166,7 @@ class Writer:
             return [StoreBusy(f"the journal cannot be written: {e.strerror}") for _ in batches]
         if events.num_rows:
             try:
-                insert(connection, "events_raw", columns_of(STORED), ipc(events), group.name, self._scratch)
+                insert_table(connection, "events_raw", without_zeros(events), group.name, self._scratch)
             except EngineError as e:
                 return self._after_failure(connection, group, batches, e)
             except OSError as e:
