@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from modelward_agent.spool import writer as writer_module
-from modelward_agent.spool.batch import CorruptBatch, Layout, SpooledBatch, count_kinds, decode, encode
+from modelward_agent.spool.batch import CorruptBatch, Layout, SpooledBatch, count_kinds, decode, encode, peek
 from modelward_agent.spool.folder import BatchFile, SpoolError
 from modelward_agent.spool.reader import LIVE_PER_LATE, SpoolReader
 from modelward_agent.spool.writer import SpoolFull, SpoolWriter
-from modelward_proto.kinds import Kind
+from modelward_proto.kinds import EVENT_NAMES, Kind
 
 
 def record_class(size: int) -> np.dtype[Any]:
@@ -352,7 +352,7 @@ def test_full_disk_evicts_unsent_batches_and_goes_on(tiny_disk: Path) -> None:
     for _ in range(20):
         writer.write(records(100), NOTHING)
     assert writer.ledger.count("evicted") > 0
-    assert writer.ledger.count("spooled") == 2000
+    assert writer.ledger.count("spooled", EVENT_NAMES[int(records(1)["kind"][0])]) == 2000
     assert writer.disk_problem == ""
     writer.close()
 
@@ -373,6 +373,16 @@ def test_disk_that_others_filled_costs_no_more_batches_than_the_room_that_is_nee
     again = SpoolWriter(tiny_disk / "spool", LAYOUT, limit_bytes=LIMIT, boot_id="boot-1")
     assert again.ledger.count("spooled") - again.ledger.count("evicted") == 400
     again.close()
+    writer.close()
+
+
+def test_what_went_to_make_room_for_a_batch_is_told_by_the_next_one(tiny_disk: Path) -> None:
+    writer = SpoolWriter(tiny_disk / "spool", LAYOUT, limit_bytes=LIMIT, boot_id="boot-1")
+    while not writer.ledger.count("evicted"):
+        writer.write(records(100), NOTHING)
+    file = writer.write(records(1), NOTHING)
+    kind = EVENT_NAMES[int(records(1)["kind"][0])]
+    assert ("evicted", kind, 100) in peek(tiny_disk / "spool" / file.name)[1]
     writer.close()
 
 

@@ -110,7 +110,10 @@ class SpoolWriter:
         )
         file = BatchFile(number, late, low=kinds.keys() <= LOW_VALUE, events=sum(kinds.values()), state="new")
         size = self._put(file, encode(batch, self.layout)[0])
-        self._losses.clear()
+        # What was evicted to make room for this very batch is told by the next one.
+        for hop, kind, count in lost[len(losses):]:
+            self._losses[hop, kind] -= count
+        self._losses = {cell: count for cell, count in self._losses.items() if count}
         self._state.last_number = number
         self._state.positions.update(batch.positions)
         self.ledger.add("drained", kinds)
