@@ -36,11 +36,11 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 @pytest.mark.parametrize("name", LISTINGS)
 def test_no_value_of_a_filter_stands_in_the_sql(name: str) -> None:
     for key in LISTINGS[name].filters:
-        if key in ("since", "until", "severity", "min_severity", "event", "phase", "names"):
+        if key in ("since", "until", "severity", "min_severity", "event", "phase", "names", "silenced", "active"):
             continue
-        sql, parameters, _ = listing(name, {key: "vAlUe'\"`"})
+        sql, parameters, _ = listing(name, {key: "vAlUe='\"`"})
         assert "vAlUe" not in sql
-        assert "vAlUe'\"`" in parameters.values()
+        assert "vAlUe='\"`" in parameters.values()
 
 
 @pytest.mark.parametrize("given", [{"limit": "0"}, {"limit": "x"}, {"limit": "9" * 5000}, {"nosuch": "1"}, {"q": "x" * 30_000}])

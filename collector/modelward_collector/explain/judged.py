@@ -151,7 +151,8 @@ def sure(facts: Facts, current: Rule | None, glossary: Glossary) -> Section:
         "Phase and model say what was going on; they never make anything allowed. What no agent of this kind can see: code that "
         "touches nothing on the host, and an attacker inside the kernel."
     )
-    return Section("sure", "How sure is this?", (limits,), tuple(rows), terms=glossary.terms(["loss"]))
+    said = () if d["event_name"] in OWN_EVENTS else (limits,)
+    return Section("sure", "How sure is this?", said, tuple(rows), terms=glossary.terms(["loss"]))
 
 
 def _about_the_process(facts: Facts) -> Iterator[Evidence]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -156,7 +156,8 @@ def _exec(row: Row) -> str:
 
 def _open(row: Row) -> str:
     kind = _FILES.get(row.get("file_class", ""), "")
-    return f"opened {row['file_path']} {_ACCESS.get(row.get('file_access', ''), '')}".rstrip() + (f": {kind}" if kind else "")
+    access = _ACCESS.get(row.get("file_access", ""), "")
+    return f"opened {row['file_path']}{f' {access}' if access else ''}{f': {kind}' if kind else ''}"
 
 
 def _connect(row: Row) -> str:
@@ -172,7 +173,7 @@ def _exit(row: Row) -> str:
 
 def _lifecycle(row: Row) -> str:
     before, after = row["lifecycle_from"], row["lifecycle_phase"]
-    trigger, path = row["lifecycle_trigger"], row.get("file_path", "")
+    trigger, path = str(row["lifecycle_trigger"]), row.get("file_path", "")
     words = TRIGGERS.get(trigger, trigger)
     if path and trigger in ("artifact_open", "reopened"):
         words += f", {path}"
@@ -180,7 +181,7 @@ def _lifecycle(row: Row) -> str:
     return f"{change}: {words}" if words else change
 
 
-_DEEDS = {
+_DEEDS: dict[str, Callable[[Row], str]] = {
     "exec": _exec,
     "fork": lambda row: "was made as a copy of its parent (fork)",
     "exit": _exit,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from modelward_proto import __version__
 
-from modelward_collector.operator import listings
+from modelward_collector.operator import listings, silencing, test_alert
 from modelward_collector.operator.client import BadRequest, Client, CollectorError, Rows, Unreachable
 from modelward_collector.operator.explained import show_explanation
 from modelward_collector.operator.fields import show_fields
@@ -26,11 +26,13 @@ examples:
   modelward detections --since 24h --severity high   what is wrong, worst rules only
   modelward incidents                                the same, grouped: one line per story
   modelward explain 2675b3c37f9b                     one of them in words, from the kernel's hook to here
+  modelward silence 2675b3c37f9b --for 7d --reason "nightly retraining starts a shell"
   modelward tail --events                            watch events and detections as they arrive
   modelward events --host gpu-17 --phase load --event exec
                                                      what models started while they were loaded
   modelward events --process 4711 --since 2h         what one process did
   modelward models                                   what is loaded where, by digest
+  modelward test-alert gpu-17                        do alerts of this host arrive, and how fast
   modelward hosts                                    which agents are silent or lose events
   modelward fields file                              fields that have to do with files
   modelward query "SELECT model_id, count() FROM events WHERE event_name = 'connect' GROUP BY model_id"
@@ -93,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
         listings.add_filters(command(listing.name, listing.help, _list), listing)
     explain = command("explain", "one detection from hook to page, in words, with its evidence", _explain)
     explain.add_argument("id", metavar="ID", help="of a detection, or the start of it: at least 6 digits")
+    test = command("test-alert", "send a harmless alert from the kernel of a host through every hop, and time them", _test_alert)
+    test.add_argument("host", metavar="HOST", help="as 'modelward hosts' names it")
+    test.add_argument("--timeout", type=float, default=30, metavar="SECONDS", help="how long to wait for the last hop (30)")
+    silencing.add_commands(command, _client)
     tail = command("tail", "detections as they are made, until Ctrl-C", _tail)
     tail.add_argument("--events", action="store_true", help="events too, not only detections")
     tail.add_argument("--limit", type=int, metavar="N", default=0, help="stop after N rows")
@@ -165,6 +171,10 @@ def _explain(given: argparse.Namespace) -> int:
     else:
         show_explanation(made, console())
     return OK
+
+
+def _test_alert(given: argparse.Namespace) -> int:
+    return test_alert.run(_client(given), given.host, given.timeout, as_json=given.json)
 
 
 def _tail(given: argparse.Namespace) -> int:

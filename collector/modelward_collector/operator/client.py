@@ -103,11 +103,35 @@ class Client:
         Raises:
             CollectorError: as the tree above says.
         """
-        answer = self._request("GET", f"/api/v1/detections/{quote(detection, safe='')}/explain")
+        path = f"/api/v1/detections/{quote(detection, safe='')}/explain"
         try:
-            return Explanation.from_json(answer.json())
-        except (ValueError, KeyError, TypeError) as e:
-            raise Refused(f"{answer.url} did not answer as a Modelward collector does.") from e
+            return Explanation.from_json(self.document("GET", path))
+        except (KeyError, TypeError, AttributeError) as e:
+            raise Refused(f"{self.url}{path} did not answer as a Modelward collector does.") from e
+
+    def begin_test_alert(self, host: str) -> dict[str, Any]:
+        """Have the agents of a host provoke a harmless effect: ``id``, ``sent`` (to which agents, when), ``outputs`` (names).
+
+        Raises:
+            CollectorError: as the tree above says; the host is unknown, or no agent of it is connected.
+        """
+        return _document(self._request("POST", f"/api/v1/hosts/{quote(host, safe='')}/test-alert", json={}))
+
+    def test_alert(self, host: str, id: str) -> dict[str, Any]:
+        """How far that came: ``answers``, ``event``, ``detection``, ``outputs``.
+
+        Raises:
+            CollectorError: as the tree above says.
+        """
+        return _document(self._request("GET", f"/api/v1/hosts/{quote(host, safe='')}/test-alert/{id}"))
+
+    def document(self, method: str, path: str, **given: Any) -> dict[str, Any]:
+        """The JSON object that the collector answers.
+
+        Raises:
+            CollectorError: as the tree above says.
+        """
+        return _document(self._request(method, path, **given))
 
     def query(self, sql: str, form: str | None) -> Rows | bytes:
         """The rows of a person's SQL, or with a format what the engine writes in it.
@@ -154,7 +178,7 @@ class Client:
             answer = self._http.request(method, path, **given)
         except httpx.HTTPError as e:
             raise self._unreachable(e) from e
-        if answer.status_code != 200:
+        if answer.status_code not in (200, 201):
             raise self._error(answer)
         return answer
 
@@ -197,6 +221,16 @@ def _rows(answer: httpx.Response) -> Rows:
         return Rows(document["columns"], document["rows"], document.get("complete", True))
     except (ValueError, KeyError, TypeError) as e:
         raise Refused(f"{answer.url} did not answer as a Modelward collector does.") from e
+
+
+def _document(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        document = answer.json()
+    except ValueError as e:
+        raise Refused(f"{answer.url} did not answer as a Modelward collector does.") from e
+    if not isinstance(document, dict):
+        raise Refused(f"{answer.url} did not answer as a Modelward collector does.")
+    return document
 
 
 def _is_loopback(host: str) -> bool:

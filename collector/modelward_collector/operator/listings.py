@@ -50,6 +50,10 @@ def _state(row: dict[str, Any]) -> Text:
     return Text("connected", "green") if row["connected"] else Text("away", "yellow")
 
 
+def _delivers(row: dict[str, Any]) -> Text:
+    return Text(safe(row["problem"]), "bold red") if row["problem"] else Text("delivers", "green")
+
+
 def _lost(row: dict[str, Any]) -> Text:
     lost = int(row["lost"])
     return Text(f"{lost:,}", "bold red" if lost else "dim")
@@ -94,7 +98,7 @@ LISTINGS = {
         Listing(
             "detections",
             "what the rules found, newest last",
-            (*_TIME, "host", "severity", "model", "phase", "process", "event", "rule", "text"),
+            (*_TIME, "host", "label", "severity", "model", "phase", "process", "event", "rule", "text", "silenced"),
             (
                 Column("id", _short_id),
                 Column("time", moment("time")),
@@ -111,7 +115,7 @@ LISTINGS = {
         Listing(
             "incidents",
             "detections of one workload, rule and origin, grouped, newest last",
-            (*_TIME, "host", "severity", "model", "rule", "text"),
+            (*_TIME, "host", "label", "severity", "model", "rule", "text", "silenced"),
             (
                 Column("last", moment("last")),
                 Column("severity", severity),
@@ -127,7 +131,7 @@ LISTINGS = {
         Listing(
             "events",
             "what models' processes did, newest last (the last 24 hours unless --since is given)",
-            (*_TIME, "host", "model", "phase", "process", "event", "text"),
+            (*_TIME, "host", "label", "model", "phase", "process", "event", "text"),
             (
                 Column("time", moment("time")),
                 Column("event", plain("event_name", "cyan")),
@@ -144,7 +148,7 @@ LISTINGS = {
         Listing(
             "hosts",
             "machines with an agent: who is silent, who loses events; with --host, how each effect is watched there",
-            ("since", "host"),
+            ("since", "host", "label"),
             (
                 Column("host", plain("host_name", "bold")),
                 Column("state", _state),
@@ -160,6 +164,23 @@ LISTINGS = {
             500,
             oldest_first=False,
             after=_about_hosts,
+        ),
+        Listing(
+            "outputs",
+            "where detections are sent, whether they arrive, how many wait",
+            (),
+            (
+                Column("output", plain("output", "bold")),
+                Column("to", plain("address"), fold=True),
+                Column("state", _delivers),
+                Column("wait", _number("behind"), right=True),
+                Column("delivered", _number("delivered"), right=True),
+                Column("silenced", _number("silenced"), right=True, room=90),
+                Column("refused", _number("set_aside"), right=True, room=90),
+            ),
+            "No output is set: detections are on the page and in 'modelward detections' alone. See --webhook-url of "
+            "'modelward-collector run'.",
+            100,
         ),
         Listing(
             "models",
@@ -187,6 +208,7 @@ _HELP = {
     "since": ("SPAN", "not before: 15m, 24h, 7d or 2026-11-25T07:00:00Z"),
     "until": ("SPAN", "before: the same"),
     "host": ("NAME", "of this host"),
+    "label": ("NAME=VALUE", "of hosts with this label, such as env=prod"),
     "severity": ("LEVEL", f"this severe or worse: {', '.join(SEVERITIES)}"),
     "model": ("ID", "of this model (id or sha256), or of a process that came from its load"),
     "phase": ("PHASE", f"in this lifecycle phase: {', '.join(PHASES)}"),
@@ -201,6 +223,9 @@ _API_NAMES = {"severity": "min_severity", "text": "q"}
 def add_filters(parser: argparse.ArgumentParser, listing: Listing) -> None:
     """The flags of a list."""
     for name in listing.filters:
+        if name == "silenced":
+            parser.add_argument("--silenced", action="store_const", const="1", default="", help="also what an exception covers")
+            continue
         metavar, help = _HELP[name]
         choices = {"severity": SEVERITIES, "phase": PHASES}.get(name)
         parser.add_argument(f"--{name}", metavar=metavar, help=help, default="", choices=choices)

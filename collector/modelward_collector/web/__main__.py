@@ -16,6 +16,8 @@ from modelward_collector.settings import CollectorSettings, join_address, split_
 from modelward_collector.web.app import build
 from modelward_collector.web.live import Live
 
+log = logging.getLogger("modelward_collector.web")
+
 
 class Server(uvicorn.Server):
     """Tells the supervisor when it serves, and ends its streams when it stops."""
@@ -53,6 +55,9 @@ def main() -> int:
     settings = child.start(CollectorSettings)
     os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(settings.folder.metrics))
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    if not settings.http_token_file:
+        log.warning("the page has no token: every account of this machine can read it; only root and the collector's user can "
+                    "change something (--http-token-file asks everyone for a token)")
     host, port = split_address(settings.http, "--http")
     app = build(settings, lambda: receivers_answer(settings))
     config = uvicorn.Config(

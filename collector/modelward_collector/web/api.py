@@ -175,12 +175,13 @@ async def severities(request: Request) -> Response:
 
 async def health(request: Request) -> Response:
     """``GET /healthz``: 200 when the store answers and the supervisor reports all receivers running, else
-    503.
+    503. An output that fails is named and changes nothing of that: a restart of the collector would not mend its receiver.
     """
     parts = {"store": await request.app.state.store.alive()}
     parts.update(await request.app.state.health())
     good = all(parts.values())
-    return JSONResponse({"ok": good, "parts": parts}, 200 if good else 503, {"cache-control": "no-store"})
+    outputs = {state["output"]: not state["problem"] for state in await request.app.state.outputs()}
+    return JSONResponse({"ok": good, "parts": parts, "outputs": outputs}, 200 if good else 503, {"cache-control": "no-store"})
 
 
 async def metrics(request: Request) -> Response:

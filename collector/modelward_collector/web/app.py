@@ -17,15 +17,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from modelward_collector.settings import CollectorSettings, is_loopback, split_address
-from modelward_collector.web import api, clickhouse
+from modelward_collector.web import api, clickhouse, exceptions
 from modelward_collector.web.api import Health
 from modelward_collector.web.auth import Guard, Login
 from modelward_collector.web.explained import explain
 from modelward_collector.web.live import Live
+from modelward_collector.web.outputs_status import OutputsStatus, states
 from modelward_collector.web.overview import Overview
 from modelward_collector.web.queries import LISTINGS
 from modelward_collector.web.rules_status import RulesStatus
 from modelward_collector.web.store import Store
+from modelward_collector.web.test_alert import TestAlerts
 
 _PAGE = Path(__file__).parent / "page"
 _TYPES = {
@@ -42,7 +44,8 @@ def build(settings: CollectorSettings, health: Health) -> Starlette:
     """The application for these settings. ``health`` tells which other parts of the collector are alive."""
     store = Store(settings.folder.store_target)
     rules = RulesStatus(settings.rules)
-    overview = Overview(store, rules, settings.listen)
+    overview = Overview(store, rules, settings)
+    tests = TestAlerts(settings, store)
     live = Live(store, overview)
     token = settings.http_token_file.read_text(encoding="utf-8").strip() if settings.http_token_file else None
 
@@ -62,7 +65,13 @@ def build(settings: CollectorSettings, health: Health) -> Starlette:
             Route("/login", Login(token, secure=settings.http_tls_cert is not None).answer, methods=["POST"]),
             *(Route(f"/api/v1/{name}", api.list_of(name)) for name in LISTINGS),
             Route("/api/v1/overview", api.overview),
+            Route("/api/v1/outputs", OutputsStatus(settings, store).answer),
+            Route("/api/v1/hosts/{host}/test-alert", tests.begin, methods=["POST"]),
+            Route("/api/v1/hosts/{host}/test-alert/{id}", tests.follow),
             Route("/api/v1/detections/{id}/explain", explain),
+            Route("/api/v1/exceptions", exceptions.make, methods=["POST"]),
+            Route("/api/v1/exceptions/preview", exceptions.preview),
+            Route("/api/v1/exceptions/{id}", exceptions.revoke, methods=["DELETE"]),
             Route("/api/v1/timeline", api.timeline),
             Route("/api/v1/severities", api.severities),
             Route("/api/v1/fields", api.fields),
@@ -86,6 +95,7 @@ def build(settings: CollectorSettings, health: Health) -> Starlette:
     app.state.overview = overview
     app.state.live = live
     app.state.health = health
+    app.state.outputs = lambda: states(settings)
     return app
 
 

@@ -4,10 +4,14 @@ Without a token (allowed on loopback only, see settings) the danger is a web pag
 the ``Host`` header must name this machine, against DNS rebinding, and nothing that a browser marks as
 coming from another site is answered. With a token, programs send ``Authorization: Bearer``; a browser gets
 a cookie that holds a keyed hash of it.
+
+Who may see may not always change something: without a token any account of this machine can connect, a model server's too, and
+could silence what tells of it. So a request that changes something must then come from root or from the collector's own user.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -17,6 +21,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request, cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from modelward_collector.ingest.neighbours import may_speak
+from modelward_collector.settings import is_loopback
 
 COOKIE = "modelward_session"
 _OPEN = frozenset({"/healthz", "/login", "/login.js", "/style.css", "/icon.svg"})
@@ -59,6 +66,8 @@ class Guard:
             await send(message)
 
         refusal = self._refusal(scope)
+        if refusal is None and changes(scope):
+            refusal = await self._may_not_change(scope)
         await (refusal or self._app)(scope, receive, with_headers)
 
     def _refusal(self, scope: Scope) -> Response | None:
@@ -82,6 +91,20 @@ class Guard:
             {"www-authenticate": "Bearer"},
         )
 
+    async def _may_not_change(self, scope: Scope) -> Response | None:
+        kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+        # A form of another site can send no JSON without asking first.
+        if scope["method"] != "DELETE" and kind != "application/json":
+            return JSONResponse({"error": "JSON is wanted: content-type: application/json."}, 415)
+        trusted: bool = bool(self._token) or await asyncio.to_thread(_by_operator, scope)
+        if trusted:
+            return None
+        sentence = (
+            "Without a token only root and the collector's own user may change something: start the collector with "
+            "--http-token-file, or ask as root on its machine."
+        )
+        return JSONResponse({"error": sentence}, 403)
+
     def _known(self, headers: Headers) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self._token and same(given.strip(), self._token):
@@ -90,6 +113,20 @@ class Guard:
             return True
         cookies = cookie_parser(headers.get("cookie", ""))
         return same(cookies.get(COOKIE, ""), self._session)
+
+
+def changes(scope: Scope) -> bool:
+    """Whether a request is for something else than to read."""
+    reads = scope["method"] in ("GET", "HEAD") or scope["path"] == "/api/v1/query"
+    return scope["path"].startswith("/api/") and not reads
+
+
+def _by_operator(scope: Scope) -> bool:
+    """Whether root or our own user holds the other end of this connection over loopback."""
+    client, server = scope.get("client"), scope.get("server")
+    if not client or not server or not is_loopback(str(client[0])):
+        return False
+    return may_speak(int(client[1]), int(server[1]))
 
 
 def _password(scheme: str, given: str, headers: Headers) -> str:

@@ -65,6 +65,18 @@ def instant(text: str, now: float | None = None) -> int:
         raise BadFilter(f"a time is wanted, such as 15m, 24h, 7d or 2026-11-25T07:00:00Z, not '{text[:40]}'") from e
 
 
+def lasting(text: str) -> int:
+    """Nanoseconds of a span such as ``12h``, ``7d`` or ``4w``.
+
+    Raises:
+        BadFilter: it is none, or nothing.
+    """
+    found = _SPAN.fullmatch(text)
+    if not found or not int(found[1]):
+        raise BadFilter(f"a span is wanted, such as 12h, 7d or 4w, not '{text[:40]}'")
+    return int(found[1]) * _UNITS[found[2]] * 10**9
+
+
 def now() -> str:
     """The time of this machine, RFC 3339 UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -87,6 +99,15 @@ def equal(column: str, name: str) -> Filter:
 
     def add(query: Query, value: str) -> None:
         query.where(f"{column} = {{{name}:String}}", **{name: value})
+
+    return add
+
+
+def has(column: str, name: str) -> Filter:
+    """A list that holds what is given."""
+
+    def add(query: Query, value: str) -> None:
+        query.where(f"has({column}, {{{name}:String}})", **{name: value})
 
     return add
 
@@ -160,6 +181,29 @@ def rows_by_name(query: Query, value: str) -> None:
 def by_ids(query: Query, value: str) -> None:
     """Detections by their ids, with commas between them."""
     query.where("detection_id IN (SELECT arrayJoin(splitByChar(',', {ids:String})))", ids=value)
+
+
+def labelled(condition: str) -> Filter:
+    """Hosts with a label, ``env=prod``; ``condition`` tells of ``{label:String}``."""
+
+    def add(query: Query, value: str) -> None:
+        if "=" not in value:
+            raise BadFilter(f"label: NAME=VALUE is wanted, such as env=prod, not '{value[:40]}'")
+        query.where(condition, label=value)
+
+    return add
+
+
+def silenced(condition: str) -> Filter:
+    """``0`` (as if not given) leaves out what an exception covers, ``1`` does not, ``only`` leaves out the rest."""
+
+    def add(query: Query, value: str) -> None:
+        if value not in ("0", "1", "only"):
+            raise BadFilter(f"silenced: 0, 1 or only is wanted, not '{value[:40]}'")
+        if value != "1":
+            query.where(f"{'' if value == 'only' else 'NOT '}({condition})")
+
+    return add
 
 
 def whole(name: str, value: str, most: int) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from modelward_collector.settings import CollectorSettings
 from modelward_collector.web.filters import now
+from modelward_collector.web.outputs_status import states
 from modelward_collector.web.queries import listing
 from modelward_collector.web.rules_status import RulesStatus
 from modelward_collector.web.store import Store
@@ -25,11 +27,10 @@ _MODELS = "SELECT count() AS models FROM models"
 class Overview:
     """Asks the store for it."""
 
-    def __init__(self, store: Store, rules: RulesStatus, agents: str) -> None:
-        """``agents``: the address that agents are given."""
+    def __init__(self, store: Store, rules: RulesStatus, settings: CollectorSettings) -> None:
         self._store = store
         self._rules = rules
-        self._agents = agents
+        self._settings = settings
 
     async def now(self) -> dict[str, Any]:
         """The overview as a JSON object.
@@ -39,18 +40,20 @@ class Overview:
         """
         models_sql, parameters, limit = listing("models", {"limit": "30"})
         select = self._store.select
-        totals, hosts, model_total, models = await asyncio.gather(
+        totals, hosts, model_total, models, outputs = await asyncio.gather(
             select(_TOTALS),
             select(_HOSTS),
             select(_MODELS),
             select(models_sql, parameters, max_rows=limit),
+            states(self._settings),
         )
         rules, problems = self._rules.now()
         return {
             "now": now(),
-            "agents": self._agents,
+            "agents": self._settings.listen,
             "totals": {**totals.rows[0], **model_total.rows[0], "rules": len(rules)},
             "hosts": hosts.rows,
             "models": models.rows,
             "problems": problems,
+            "outputs": [{name: state[name] for name in ("output", "address", "problem")} for state in outputs],
         }

@@ -20,11 +20,14 @@ from modelward_collector.web.filters import (
     by_ids,
     by_time,
     equal,
+    has,
     instant,
+    labelled,
     of_model,
     of_process,
     one_of,
     rows_by_name,
+    silenced,
     text,
     whole,
 )
@@ -59,6 +62,8 @@ LISTINGS: dict[str, Listing] = {
             "workload": equal("workload_id", "workload"),
             "model": of_model("model_id", "lifecycle_origin_model", "model_digest"),
             "ids": by_ids,
+            "label": labelled("has(host_labels, {label:String})"),
+            "silenced": silenced("silenced_by != ''"),
             "phase": one_of("lifecycle_phase", "phase", PHASES),
             "process": of_process,
             "event": one_of("event_name", "event", tuple(EVENT_NAMES.values())),
@@ -86,6 +91,9 @@ LISTINGS: dict[str, Listing] = {
             "workload": equal("workload_id", "workload"),
             "model": of_model("model_id", "origin_model"),
             "key": equal("key", "key"),
+            "id": has("detection_ids", "id"),
+            "label": labelled("has(host_labels, {label:String})"),
+            "silenced": silenced("all_silenced"),
             "q": text(
                 "sentence",
                 "rule_title",
@@ -111,6 +119,7 @@ LISTINGS: dict[str, Listing] = {
             "workload": equal("workload_id", "workload"),
             "phase": one_of("lifecycle_phase", "phase", PHASES),
             "names": rows_by_name,
+            "label": labelled("host_name IN (SELECT host_name FROM hosts WHERE has(labels, {label:String}))"),
             "q": text(
                 "process_command_line",
                 "process_executable_path",
@@ -124,7 +133,11 @@ LISTINGS: dict[str, Listing] = {
     "hosts": Listing(
         "SELECT * FROM hosts",
         "silent DESC, lost > 0 DESC, host_name",
-        {"host": equal("host_name", "host"), "since": by_time("last_seen", "since", ">=")},
+        {
+            "host": equal("host_name", "host"),
+            "since": by_time("last_seen", "since", ">="),
+            "label": labelled("has(labels, {label:String})"),
+        },
         default_limit=500,
     ),
     "models": Listing(
@@ -135,6 +148,17 @@ LISTINGS: dict[str, Listing] = {
             "since": by_time("last_loaded", "since", ">="),
             "q": text("model_id", "digest", "path", "source"),
         },
+    ),
+    "exceptions": Listing(
+        "SELECT * FROM exceptions",
+        "active DESC, created DESC, id",
+        {
+            "host": equal("host_name", "host"),
+            "rule": equal("rule_name", "rule"),
+            "id": equal("id", "id"),
+            "active": one_of("toString(active)", "active", ("true", "false")),
+        },
+        default_limit=500,
     ),
     "ledger": Listing(
         "SELECT * FROM ledger",
@@ -153,6 +177,9 @@ def filtered(name: str, given: Mapping[str, str]) -> Query:
     """
     filters = LISTINGS[name].filters
     query = Query()
+    # What a request names itself is shown, silenced or not.
+    if "silenced" in filters and not given.keys() & {"ids", "key", "id"}:
+        given = {**given, "silenced": given.get("silenced") or "0"}
     for key, value in given.items():
         if key not in filters:
             raise BadFilter(f"'{key[:40]}' is no filter of {name}; there are {', '.join(sorted([*filters, 'limit']))}")
@@ -198,20 +225,22 @@ FROM detections WHERE {query.condition} GROUP BY bin, severity ORDER BY bin"""
 
 
 def severities(given: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """SQL and parameters that count incidents by severity.
+    """SQL and parameters that count incidents by severity, and in each how many are silenced as a whole.
 
     Raises:
         BadFilter: a filter is unknown or has a bad value.
     """
-    query = filtered("incidents", {"since": "24h", **given})
-    return f"SELECT severity, count() AS n FROM incidents WHERE {query.condition} GROUP BY severity", query.parameters
+    shown = "count()" if given.get("silenced") == "1" else "countIf(NOT all_silenced)"
+    query = filtered("incidents", {"since": "24h", **given, "silenced": "1"})
+    select = f"SELECT severity, {shown} AS n, countIf(all_silenced) AS silenced FROM incidents"
+    return f"{select} WHERE {query.condition} GROUP BY severity", query.parameters
 
 
 PAGE = 1000
 """Rows of one look for new ones."""
 
 NEW_DETECTIONS = f"""
-SELECT * FROM detections WHERE detected_at > fromUnixTimestamp64Nano({{after:Int64}}, 'UTC')
+SELECT * FROM detections WHERE detected_at > fromUnixTimestamp64Nano({{after:Int64}}, 'UTC') AND silenced_by = ''
 ORDER BY detected_at, detection_id LIMIT {PAGE}"""
 
 NEW_EVENTS = f"""

@@ -81,13 +81,18 @@ class Store:
         Raises:
             StoreError: the store is away, or refused it.
         """
-        request = store_pb2.AdvanceRequest(output=output, stored_at_ns=stored_at_ns, detection_id=detection_id)
-        try:
-            reply = await self._stub.Advance(request, timeout=10)
-        except grpc.aio.AioRpcError as e:
-            raise StoreError("The store does not answer; it may be starting.", "unavailable") from e
-        if reply.error:
-            raise StoreError(reply.error, "refused")
+        await self._write(
+            self._stub.Advance,
+            store_pb2.AdvanceRequest(output=output, stored_at_ns=stored_at_ns, detection_id=detection_id),
+        )
+
+    async def make_exception(self, request: store_pb2.ExceptionRequest) -> None:
+        """Make an exception, or with ``revoked`` end one.
+
+        Raises:
+            StoreError: the store is away, or refused it.
+        """
+        await self._write(self._stub.Except, request)
 
     async def alive(self) -> bool:
         """Whether the store answers within two seconds."""
@@ -100,6 +105,14 @@ class Store:
     async def close(self) -> None:
         """End the channel and the calls on it."""
         await self._channel.close(None)
+
+    async def _write(self, method: Any, request: Any) -> None:
+        try:
+            reply = await method(request, timeout=10)
+        except grpc.aio.AioRpcError as e:
+            raise StoreError("The store does not answer; it may be starting.", "unavailable") from e
+        if reply.error:
+            raise StoreError(reply.error, "refused")
 
     async def _call(
         self, method: Any, sql: str, parameters: Mapping[str, str], form: str, max_rows: int, seconds: float

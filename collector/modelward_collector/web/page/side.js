@@ -22,7 +22,7 @@ export function showTotals({ totals }) {
 }
 
 export function showCoverage(overview) {
-  const { totals, hosts, problems } = overview;
+  const { totals, hosts, problems, outputs } = overview;
   const items = [];
   const silent = hosts.filter((host) => host.silent);
   if (silent.length) {
@@ -44,6 +44,9 @@ export function showCoverage(overview) {
   }
   for (const host of hosts) {
     for (const problem of host.problems) items.push({ key: `problem ${host.host_name} ${problem}`, kind: "warn", title: host.host_name, text: problem });
+  }
+  for (const output of outputs) {
+    if (output.problem) items.push({ key: `output ${output.output}`, kind: "bad", title: `output ${output.output}`, text: output.problem });
   }
   for (const [file, found] of Map.groupBy(problems, (problem) => problem.file)) {
     const lines = found.slice(0, 3).map(({ line, message }) => (line ? `${message}, line ${line}` : message));
