@@ -26,6 +26,7 @@ from modelward_proto.v1.stream_pb2 import (
     AgentMessage,
     Batch,
     CollectorMessage,
+    Command,
     Count,
     Door,
     Heartbeat,
@@ -161,6 +162,7 @@ class Agent:
         self.quarantined: dict[int, str] = {}
         self.credit = 0
         self.refused = ""
+        self.commands: list[Command] = []
         self.ended: grpc.StatusCode | None = None
         self.wait_for_ready = True
 
@@ -217,6 +219,11 @@ class Agent:
         assert self.ended is not None
         return self.ended
 
+    def wait_command(self, number: int = 1, timeout_s: float = 20) -> Command:
+        """The ``number``-th command of the collector."""
+        self._wait(lambda: len(self.commands) >= number, timeout_s, "a command")
+        return self.commands[number - 1]
+
     def _wait(self, done: Any, timeout_s: float, what: str) -> None:
         with self._changed:
             if not self._changed.wait_for(done, timeout_s):
@@ -249,6 +256,8 @@ class Agent:
             self.quarantined[message.quarantine.number] = message.quarantine.reason
         elif kind == "credit":
             self.credit = message.credit.bytes
+        elif kind == "command":
+            self.commands.append(message.command)
         elif kind == "refusal":
             self.refused = message.refusal.reason
 

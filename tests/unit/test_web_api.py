@@ -216,7 +216,7 @@ def test_the_field_table_is_served(http: httpx.Client) -> None:
 def test_healthz_names_its_parts(http: httpx.Client) -> None:
     answer = http.get("/healthz")
     assert answer.status_code == 200
-    assert answer.json() == {"ok": True, "parts": {"store": True, "receivers": True}}
+    assert answer.json() == {"ok": True, "parts": {"store": True, "receivers": True}, "outputs": {}}
 
 
 def test_metrics_are_of_all_processes(http: httpx.Client) -> None:

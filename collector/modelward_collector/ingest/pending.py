@@ -46,7 +46,7 @@ class Pending:
         self._link = link
         self._quarantine = quarantine
         self._entries: dict[Key, dict[int, _Entry]] = {}
-        self.in_flight = InFlight()
+        self.in_flight = InFlight(gauge=metrics.IN_FLIGHT)
 
     async def take(self, batch: Batch, source: Source) -> asyncio.Task[AppendReply]:
         """Wait for room, then start on a batch, or find it under way. The task's result is the store's answer."""

@@ -17,7 +17,8 @@ import pyarrow as pa
 from modelward_proto.v1 import stream_pb2_grpc
 from modelward_proto.v1.stream_pb2 import AgentMessage
 
-from modelward_collector import child, metrics
+from modelward_collector import child, local_socket, metrics
+from modelward_collector.ingest.control import Control
 from modelward_collector.ingest.credit import credit
 from modelward_collector.ingest.identity import Context
 from modelward_collector.ingest.judging import Judging
@@ -91,8 +92,10 @@ async def serve(settings: CollectorSettings, index: int) -> None:
     tasks = [asyncio.create_task(_keep_credit(streams))]
     if index == 0:
         tasks.append(asyncio.create_task(Silence(streams, judging, settings.silent_after_s).watch()))
+    control = await local_socket.serve(folder.receiver_socket(index), Control(streams).answer)
     child.ready(settings.listen)
     await stop.wait()
+    control.close()
     for task in tasks:
         task.cancel()
     await _close(server, streams, pending)

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from modelward_proto import __version__
 from modelward_proto.fields import SCHEMA_MIN, SCHEMA_VERSION
@@ -25,6 +26,8 @@ from modelward_proto.v1.stream_pb2 import (
     Welcome,
 )
 
+from modelward_collector.ingest.control import Commands
+from modelward_collector.ingest.credit import PER_HOST_BYTES, InFlight
 from modelward_collector.ingest.identity import Context, IdentityError, host_name
 from modelward_collector.ingest.pending import Pending
 from modelward_collector.ingest.reports import Reports
@@ -53,8 +56,18 @@ class Streams:
     retention_days: int
     port: int
     open: dict[tuple[str, bytes], AgentStream] = field(default_factory=dict)
+    commands: Commands = field(default_factory=Commands)
+    shares: WeakValueDictionary[str, InFlight] = field(default_factory=WeakValueDictionary)
+    """What the streams of one host hold together; kept as long as one of them is there."""
     credit_bytes: int = 0
     closing: bool = False
+
+    def share(self, host: str) -> InFlight:
+        """Of a host, by which one that ignores its credit is held up before it takes the room of all."""
+        found = self.shares.get(host)
+        if found is None:
+            found = self.shares[host] = InFlight(PER_HOST_BYTES)
+        return found
 
     def set_credit(self, value: int) -> None:
         """Tell every agent when its credit changed."""
@@ -70,6 +83,8 @@ class AgentStream:
     def __init__(self, streams: Streams, context: Context) -> None:
         self.heard = time.time()
         """Wall clock of the last message."""
+        self.welcomed = False
+        self.version = ""
         self._streams = streams
         self._context = context
         self._outbox: deque[CollectorMessage] = deque()
@@ -81,6 +96,7 @@ class AgentStream:
         self._answering: set[asyncio.Task[AppendReply]] = set()
         self._reading: asyncio.Future[None] | None = None
         self._reports: Reports | None = None
+        self._share = InFlight(PER_HOST_BYTES)
 
     async def run(self, messages: AsyncIterator[AgentMessage]) -> None:
         """Serve the stream until either side ends it."""
@@ -127,6 +143,8 @@ class AgentStream:
             raise Refused(str(e)) from e
         self._source = Source(host, hello.agent_id, self._streams.retention_days)
         self._epoch = hello.epoch
+        self.version = hello.agent_version
+        self._share = self._streams.share(host)
         return hello
 
     async def _serve(self, hello: Hello, messages: AsyncIterator[AgentMessage]) -> None:
@@ -141,6 +159,7 @@ class AgentStream:
         self.send(CollectorMessage(welcome=Welcome(
             collector_version=__version__, schema_min=SCHEMA_MIN, schema_max=SCHEMA_VERSION, held=held,
             credit_bytes=streams.credit_bytes, host_name=self._source.host)))
+        self.welcomed = True
         _log.info("agent connected", extra={
             "host": self._source.host, "agent": hello.agent_id.hex(), "version": hello.agent_version[:40],
             "first_unacked": hello.first_unacked, "last_spooled": hello.last_spooled})
@@ -153,6 +172,7 @@ class AgentStream:
                 await self._batch(message.batch)
             elif kind == "heartbeat":
                 _check_size(message)
+                streams.commands.take(self._source.host, self._source.agent_id.hex(), message.heartbeat.results)
                 self._reports.send(message.heartbeat)
             elif kind == "hello":
                 raise Refused("Hello comes once")
@@ -162,7 +182,14 @@ class AgentStream:
             raise Refused("a batch of another epoch than Hello's")
         if batch.number == 0:
             raise Refused("batches are numbered from 1")
-        task = await self._streams.pending.take(batch, self._source)
+        share, size = self._share, batch.ByteSize()
+        await share.take(size)
+        try:
+            task = await self._streams.pending.take(batch, self._source)
+        except BaseException:
+            share.give(size)
+            raise
+        task.add_done_callback(lambda _: share.give(size))
         self._answering.add(task)
         task.add_done_callback(lambda done: self._answer(batch.number, done))
 

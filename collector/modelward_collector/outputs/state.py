@@ -73,7 +73,7 @@ class State:
 
     def outcome(self, detection_id: str) -> dict[str, Any]:
         """What became of a detection: ``outcome`` empty when it is not known (yet)."""
-        return {"output": self.name, "outcome": "", "at": 0.0} | self.recent.get(detection_id, {})
+        return {"output": self.name, "outcome": "", "at": 0.0, "problem": self.problem} | self.recent.get(detection_id, {})
 
     def _remember(self, detection_id: str, outcome: str) -> None:
         self.recent[detection_id] = {"outcome": outcome, "at": time.time()}

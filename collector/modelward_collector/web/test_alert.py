@@ -16,7 +16,7 @@ from modelward_collector import local_socket
 from modelward_collector.settings import CollectorSettings
 from modelward_collector.web import outputs_status
 from modelward_collector.web.api import failed, problem
-from modelward_collector.web.store import Rows, Store, StoreError
+from modelward_collector.web.store import Store, StoreError
 
 PAUSE_S = 2.0
 """Between two tests of one host."""
@@ -26,8 +26,7 @@ MOST_HOSTS = 1000
 
 _ID = re.compile(r"[0-9a-f]{16}")
 
-_HOST = """SELECT agent_id, agent_version, connected, silent, last_seen, mode, mode_reason FROM hosts
-WHERE host_name = {host:String} ORDER BY connected DESC, last_seen DESC LIMIT 20"""
+_HOST = "SELECT silent, last_seen FROM hosts WHERE host_name = {host:String} ORDER BY last_seen DESC LIMIT 1"
 
 _EVENT = """SELECT time, agent_id FROM events_raw
 WHERE host_name = {host:String} AND event_name = 'canary' AND endsWith(process_command_line, {id:String})
@@ -55,23 +54,14 @@ class TestAlerts:
         # A form of another site cannot have this type; the guard looks at the request's origin besides.
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return problem("A test alert is asked for with content-type: application/json.", 415)
-        try:
-            agents = await self._store.select(_HOST, {"host": host})
-        except StoreError as e:
-            return failed(e)
-        if not agents.rows:
-            return problem("Not sent: no agent of this host was ever seen; 'modelward hosts' shows those that were.", 404)
         if (wait := self._wait(host)) > 0:
             return problem(f"Not sent: there are too many test alerts; the next may come in {wait:.0f} seconds.", 429)
         id = secrets.token_hex(8)
         answers = await self._ask({"host": host, "test_alert": id})
         sent = [one for answer in answers if answer for one in answer.get("sent", ())]
         if not sent:
-            return problem(_away(agents, receivers=any(answer is not None for answer in answers)), 409)
-        known = {row["agent_id"]: row for row in agents.rows}
-        shown = [one | {name: known.get(one["agent"], {}).get(name, "") for name in ("agent_version", "mode", "mode_reason")}
-                 for one in sent]
-        return _json({"id": id, "host": host, "sent": shown, "outputs": outputs_status.configured(self._settings)})
+            return await self._away(host, receivers=any(answer is not None for answer in answers))
+        return _json({"id": id, "host": host, "sent": sent, "outputs": outputs_status.configured(self._settings)})
 
     async def follow(self, request: Request) -> Response:
         """``GET``: how far a test has come. What is not known yet is null or empty."""
@@ -97,6 +87,23 @@ class TestAlerts:
         sockets = (self._settings.folder.receiver_socket(index) for index in range(self._settings.receivers))
         return await asyncio.gather(*(local_socket.ask(path, question) for path in sockets))
 
+    async def _away(self, host: str, *, receivers: bool) -> Response:
+        """Why nobody could be asked."""
+        if not receivers:
+            return problem("Not sent: the receivers do not answer; they may be starting. The collector's log says more.", 503)
+        try:
+            known = (await self._store.select(_HOST, {"host": host})).rows
+        except StoreError as e:
+            return failed(e)
+        if not known:
+            return problem("Not sent: no agent of this host was ever seen; 'modelward hosts' shows those that were.", 404)
+        heard = f"its last word came {known[0]['last_seen']}"
+        if known[0]["silent"]:
+            sentence = f"the agent is silent, {heard}. See whether the host is up and modelward-agent runs on it."
+        else:
+            sentence = f"the agent is not connected, {heard}. Its log says more: 'journalctl -u modelward-agent' on that host."
+        return problem(f"Not sent: {sentence}", 409)
+
     def _wait(self, host: str) -> float:
         """Seconds until another test of this host is allowed; 0: now, and it counts."""
         now = time.monotonic()
@@ -111,17 +118,6 @@ class TestAlerts:
         while len(self._last) > MOST_HOSTS:
             self._last.popitem(last=False)
         return 0
-
-
-def _away(agents: Rows, *, receivers: bool) -> str:
-    """Why nobody could be asked."""
-    if not receivers:
-        return "Not sent: the receivers do not answer; they may be starting. The collector's log says more."
-    row = agents.rows[0]
-    heard = f"its last word came {row['last_seen']}"
-    if row["silent"]:
-        return f"Not sent: the agent is silent: {heard}. See whether the host is up and modelward-agent runs on it."
-    return f"Not sent: the agent is not connected: {heard}. It connects again by itself; 'journalctl -u modelward-agent' there says more."
 
 
 def _json(found: dict[str, Any]) -> Response:
