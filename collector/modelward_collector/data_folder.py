@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -41,6 +44,16 @@ class DataFolder:
     def run(self) -> Path:
         """Sockets and metrics of the running processes; emptied at start."""
         return self.root / "run"
+
+    @property
+    def snapshots(self) -> Path:
+        """Snapshots of the store while they are copied away: hard links into ``store``."""
+        return self.root / "snapshots"
+
+    @property
+    def restoring(self) -> Path:
+        """Is there while a backup is put back: what lies beside it is not whole."""
+        return self.root / "restoring"
 
     @property
     def store_socket(self) -> Path:
@@ -87,8 +100,11 @@ class DataFolder:
                 f"the path of the data folder is too long: {self.store_socket} has more than {SOCKET_PATH_LIMIT} bytes, "
                 "which is all that the kernel allows for a unix socket; choose a shorter --data"
             )
+        if self.restoring.exists():
+            raise DataFolderError(
+                f"a backup was being restored into {self.root}, and it was interrupted: remove the folder and restore again")
         try:
-            for folder in (self.root, self.journal, self.quarantine, self.run, self.scratch, self.metrics):
+            for folder in (self.root, self.journal, self.quarantine, self.snapshots, self.run, self.scratch, self.metrics):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not os.access(self.root, os.W_OK | os.X_OK):
                 raise PermissionError(13, "permission denied", str(self.root))
@@ -117,3 +133,24 @@ class DataFolder:
         file.write(str(os.getpid()))
         file.flush()
         return file
+
+    @contextmanager
+    def snapshots_locked(self) -> Iterator[None]:
+        """Claim the folder of snapshots, and remove what an interrupted backup left there.
+
+        Raises:
+            DataFolderError: a backup is under way.
+        """
+        self.snapshots.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(self.snapshots, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            os.close(descriptor)
+            raise DataFolderError(f"another backup of {self.root} is under way") from e
+        try:
+            for leftover in self.snapshots.iterdir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            yield
+        finally:
+            os.close(descriptor)

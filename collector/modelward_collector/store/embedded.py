@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import shutil
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelward_proto.v1.store_pb2 import (
     AdvanceRequest,
     AppendReply,
     AppendRequest,
+    BackupRequest,
     ExceptionRequest,
     HeldReply,
     HeldRequest,
@@ -24,10 +28,11 @@ from modelward_proto.v1.store_pb2 import (
 from modelward_proto.v1.stream_pb2 import Range
 
 from modelward_collector import metrics
-from modelward_collector.data_folder import DataFolder
+from modelward_collector.data_folder import DataFolder, DataFolderError
 from modelward_collector.nudge import Nudge
 from modelward_collector.settings import CollectorSettings
 from modelward_collector.store import exceptions, hosts
+from modelward_collector.store.backup import snapshot
 from modelward_collector.store.commit import GroupCommit
 from modelward_collector.store.cursors import Cursors
 from modelward_collector.store.ddl.migrations import migrate
@@ -55,6 +60,7 @@ class EmbeddedStore:
     """:class:`~modelward_collector.store.interface.Store` on chdb. Make it with :meth:`open`."""
 
     def __init__(self, folder: DataFolder, settings: CollectorSettings) -> None:
+        self._folder = folder
         self._settings = settings
         self._held = Held()
         self._writer = Writer(Journal(folder.journal), self._held, folder.scratch)
@@ -79,6 +85,9 @@ class EmbeddedStore:
             MigrationError: the folder is of a newer version.
         """
         store = cls(folder, settings)
+        shutil.rmtree(folder.engine / "shadow", ignore_errors=True)
+        with contextlib.suppress(DataFolderError), folder.snapshots_locked():
+            pass
         applied = await store._writing.run(lambda c: migrate(
             c, settings.retention_days, settings.silent_after_s, settings.detection_retention_days))
         if applied:
@@ -137,6 +146,18 @@ class EmbeddedStore:
     async def advance(self, request: AdvanceRequest) -> WriteReply:
         return await self._write(lambda c: self._cursors.advance(c, request))
 
+    async def backup(self, request: BackupRequest) -> WriteReply:
+        asked, snapshots = Path(request.folder), self._folder.snapshots
+        if not asked.parent.exists() or not asked.parent.samefile(snapshots):
+            return WriteReply(error=f"A snapshot is made below {snapshots}.")
+
+        def work(connection: Connection) -> None:
+            # On the writer's own thread: no group is half inserted meanwhile.
+            self._writer.settle(connection)
+            snapshot.take(connection, self._folder.engine, self._folder.journal, snapshots / asked.name)
+
+        return await self._write(work)
+
     async def close(self) -> None:
         group, self._group = self._group, None
         if group is not None:
@@ -178,7 +199,7 @@ class EmbeddedStore:
             await self._writing.run(work)
         except WriteRefused as e:
             return WriteReply(error=str(e))
-        except EngineError as e:
+        except (EngineError, OSError) as e:
             raise StoreUnavailable(str(e)) from e
         return WriteReply()
 

@@ -8,6 +8,7 @@ from modelward_proto.v1.store_pb2 import (
     AdvanceRequest,
     AppendReply,
     AppendRequest,
+    BackupRequest,
     ExceptionRequest,
     HeldReply,
     HeldRequest,
@@ -62,6 +63,9 @@ class Store(Protocol):
 
     async def advance(self, request: AdvanceRequest) -> WriteReply:
         """Note how far an output has read the detections; durable when this returns."""
+
+    async def backup(self, request: BackupRequest) -> WriteReply:
+        """Make a snapshot of the whole store, consistent at one moment, in the folder given."""
 
     async def close(self) -> None:
         """Finish what is under way and close."""

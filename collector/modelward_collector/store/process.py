@@ -21,6 +21,7 @@ from modelward_proto.v1.store_pb2 import (
     AdvanceRequest,
     AppendReply,
     AppendRequest,
+    BackupRequest,
     ExceptionRequest,
     HeldReply,
     HeldRequest,
@@ -73,6 +74,9 @@ class StoreService(store_pb2_grpc.StoreServicer):  # type: ignore[misc]
 
     async def Advance(self, request: AdvanceRequest, context: Context) -> WriteReply:
         return await _call(self._store.advance, request, context)
+
+    async def Backup(self, request: BackupRequest, context: Context) -> WriteReply:
+        return await _call(self._store.backup, request, context)
 
 
 async def _call(work: Callable[[Request], Awaitable[Reply]], request: Request, context: Context) -> Reply:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import resources
@@ -51,6 +52,9 @@ class Lifetimes:
         return found | {table: max(self.events, self.detections) + extra for table, extra in _AS_BOTH.items()}
 
 
+_FOR_EVER = 36_500
+
+
 class MigrationError(Exception):
     """The store was written by a newer version, or a migration that ran was changed since."""
 
@@ -95,34 +99,72 @@ def migrate(connection: Connection, retention_days: int, silent_after_s: int = 6
         MigrationError: the store is of a newer version.
     """
     lifetimes = Lifetimes(retention_days, detection_days)
-    execute(connection, "CREATE DATABASE IF NOT EXISTS modelward")
-    execute(connection, """CREATE TABLE IF NOT EXISTS modelward.schema_migrations (
-        number UInt32, name String, checksum String, applied_at DateTime64(3, 'UTC')
-    ) ENGINE = MergeTree ORDER BY number SETTINGS fsync_after_insert = 1, fsync_part_directory = 1""")
+    _create_database(connection)
+    done = dict(applied(connection))
+    check(done)
+    names: list[str] = []
+    for migration in shipped():
+        if migration.number not in done:
+            _apply(connection, migration, lifetimes)
+            names.append(f"{migration.number:04d}_{migration.name}")
+    names += _add_columns(connection)
+    _set_lifetimes(connection, lifetimes)
+    for statement in views.statements(silent_after_s):
+        execute(connection, statement)
+    return names
+
+
+def make_tables(connection: Connection, seen: Mapping[int, str]) -> None:
+    """Empty tables as they are after the migrations ``seen`` (number and checksum), whose rows never expire.
+
+    :func:`migrate` does the rest at the next start, as it does for any store of that version.
+
+    Raises:
+        MigrationError: this version does not know one of them.
+    """
+    check(seen)
+    _create_database(connection)
+    for migration in shipped():
+        if migration.number in seen:
+            _apply(connection, migration, Lifetimes(_FOR_EVER, _FOR_EVER))
+
+
+def applied(connection: Connection) -> list[tuple[int, str]]:
+    """Number and checksum of the migrations that the tables have seen."""
+    return [(int(n), str(c)) for n, c in rows(
+        connection, "SELECT number, checksum FROM modelward.schema_migrations ORDER BY number")]
+
+
+def check(done: Mapping[int, str]) -> None:
+    """Whether this version knows the migrations that a store has seen.
+
+    Raises:
+        MigrationError: it does not.
+    """
     known = {m.number: m for m in shipped()}
-    done = dict(rows(connection, "SELECT number, checksum FROM modelward.schema_migrations"))
     if newer := sorted(set(done) - set(known)):
         raise MigrationError(
             f"the store was written by a newer collector (migration {newer[-1]}; this one knows up to {max(known)}): "
             "install that version again, or start with another --data"
         )
-    applied: list[str] = []
-    for migration in known.values():
-        if migration.number in done:
-            if done[migration.number] != migration.checksum:
-                raise MigrationError(f"migration {migration.number} ({migration.name}) was changed after it had run here")
-            continue
-        for statement in migration.statements(lifetimes):
-            # A crash between two statements leaves the first one done: it must be possible to go on from there.
-            execute(connection, statement.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ", 1))
-        execute(connection, "INSERT INTO modelward.schema_migrations SETTINGS async_insert = 0 VALUES "
-                f"({migration.number}, {literal(migration.name)}, {literal(migration.checksum)}, now64(3))")
-        applied.append(f"{migration.number:04d}_{migration.name}")
-    applied += _add_columns(connection)
-    _set_lifetimes(connection, lifetimes)
-    for statement in views.statements(silent_after_s):
-        execute(connection, statement)
-    return applied
+    for number, checksum in done.items():
+        if known[number].checksum != checksum:
+            raise MigrationError(f"migration {number} ({known[number].name}) was changed after it had run here")
+
+
+def _create_database(connection: Connection) -> None:
+    execute(connection, "CREATE DATABASE IF NOT EXISTS modelward")
+    execute(connection, """CREATE TABLE IF NOT EXISTS modelward.schema_migrations (
+        number UInt32, name String, checksum String, applied_at DateTime64(3, 'UTC')
+    ) ENGINE = MergeTree ORDER BY number SETTINGS fsync_after_insert = 1, fsync_part_directory = 1""")
+
+
+def _apply(connection: Connection, migration: Migration, lifetimes: Lifetimes) -> None:
+    for statement in migration.statements(lifetimes):
+        # A crash between two statements leaves the first one done: it must be possible to go on from there.
+        execute(connection, statement.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ", 1))
+    execute(connection, "INSERT INTO modelward.schema_migrations SETTINGS async_insert = 0 VALUES "
+            f"({migration.number}, {literal(migration.name)}, {literal(migration.checksum)}, now64(3))")
 
 
 def _add_columns(connection: Connection) -> list[str]:
