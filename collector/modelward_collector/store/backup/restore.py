@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,12 +89,12 @@ def _fill(folder: DataFolder, source: Path, manifest: Manifest) -> None:
                 if file.table not in places:
                     raise BackupError(f"the backup holds a table {file.table} that this version does not know")
                 _unpack(source / file.name, places[file.table] / "detached" / file.part)
-                lane.call(lambda c, f=file: _attach(c, f))
+                lane.call(partial(_attach, file))
             progress.add(file.bytes)
         for table, count in manifest.rows.items():
-            [[found]] = lane.call(lambda c, t=table: rows(c, f"SELECT count() FROM modelward.{t}"))
-            if int(found) != count:
-                raise BackupError(f"of {count:,} rows of {table} in the backup the engine took {int(found):,}")
+            found = lane.call(partial(_count, table))
+            if found != count:
+                raise BackupError(f"of {count:,} rows of {table} in the backup the engine took {found:,}")
     finally:
         lane.close()
         progress.end()
@@ -107,8 +108,13 @@ def _places(connection: Connection) -> dict[str, Path]:
     return {name: Path(path) for name, path in found}
 
 
-def _attach(connection: Connection, file: File) -> None:
+def _attach(file: File, connection: Connection) -> None:
     execute(connection, f"ALTER TABLE modelward.{file.table} ATTACH PART {literal(file.part)}")
+
+
+def _count(table: str, connection: Connection) -> int:
+    [[count]] = rows(connection, f"SELECT count() FROM modelward.{table}")
+    return int(count)
 
 
 def _unpack(path: Path, to: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from importlib.metadata import version
-from io import BytesIO
+from io import BytesIO, RawIOBase
 from pathlib import Path
 from typing import IO, Any
 
@@ -148,13 +148,16 @@ def _tar(partial: Path, name: str, folder: Path, add: Callable[[int], None], *, 
     return stream.size, stream.sha256.hexdigest()
 
 
-class _Hashed:
+class _Hashed(RawIOBase):
+    """Writes through to a file, and knows the size and sha256 of what went by."""
+
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.size = 0
         self.sha256 = sha256()
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: Any) -> int:
+        """All of it."""
         self.sha256.update(data)
         self.size += len(data)
         return self._file.write(data)
