@@ -23,7 +23,7 @@ suite ruff $bin/ruff check .
 suite mypy $bin/mypy
 suite "generated code" $bin/python proto/generate.py --check
 suite "kernel objects" $bin/python agent/bpf/build.py --check
-suite rules $bin/python -m modelward_collector.rules
+suite rules $bin/modelward rules test
 for folder in unit kernel browser e2e benign attacks; do
   suite "$folder" $bin/python -m pytest -q "tests/$folder"
 done

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from modelward_proto import __version__
 
-from modelward_collector.operator import listings, silencing, test_alert
+from modelward_collector.operator import listings, rules, silencing, test_alert
 from modelward_collector.operator.client import BadRequest, Client, CollectorError, Rows, Unreachable
 from modelward_collector.operator.explained import show_explanation
 from modelward_collector.operator.fields import show_fields
@@ -35,6 +35,7 @@ examples:
   modelward test-alert gpu-17                        do alerts of this host arrive, and how fast
   modelward hosts                                    which agents are silent or lose events
   modelward fields file                              fields that have to do with files
+  modelward rules test my_rule.yml --since 7d        what a rule of your own would have found
   modelward query "SELECT model_id, count() FROM events WHERE event_name = 'connect' GROUP BY model_id"
   modelward query --format CSVWithNames "SELECT * FROM detections" > detections.csv
 
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument("host", metavar="HOST", help="as 'modelward hosts' names it")
     test.add_argument("--timeout", type=float, default=30, metavar="SECONDS", help="how long to wait for the last hop (30)")
     silencing.add_commands(command, _client)
+    rules.add_command(commands, common, _client)
     tail = command("tail", "detections as they are made, until Ctrl-C", _tail)
     tail.add_argument("--events", action="store_true", help="events too, not only detections")
     tail.add_argument("--limit", type=int, metavar="N", default=0, help="stop after N rows")

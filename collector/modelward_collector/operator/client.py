@@ -2,7 +2,8 @@
 
 CollectorError
 ├── Unreachable      nobody answers at the address
-├── Refused          it answered, and will not do this (token, gate, a limit)
+├── Refused          it answered, and will not do this (token, gate)
+│   └── TooMuch      the answer would go over a limit
 └── BadRequest       a filter or value is wrong
 """
 
@@ -32,6 +33,10 @@ class Unreachable(CollectorError):
 
 class Refused(CollectorError):
     """The collector answered with an error."""
+
+
+class TooMuch(Refused):
+    """The answer would go over a limit of the collector."""
 
 
 class BadRequest(CollectorError):
@@ -125,6 +130,14 @@ class Client:
         """
         return _document(self._request("GET", f"/api/v1/hosts/{quote(host, safe='')}/test-alert/{id}"))
 
+    def history(self, parameters: Mapping[str, str]) -> bytes:
+        """One page of stored events as an Arrow stream.
+
+        Raises:
+            CollectorError: as the tree above says; TooMuch when a page of fewer rows may go.
+        """
+        return self._request("GET", "/api/v1/history", params=dict(parameters)).content
+
     def document(self, method: str, path: str, **given: Any) -> dict[str, Any]:
         """The JSON object that the collector answers.
 
@@ -210,6 +223,8 @@ class Client:
             if self._token:
                 return Refused(f"{self.url} does not know the token that --token-file gave.")
             return Refused(f"{self.url} wants a token: give the file that holds it with --token-file.")
+        if answer.status_code == 422:
+            return TooMuch(sentence)
         if answer.status_code == 400 and answer.request.method == "GET":
             return BadRequest(sentence)
         return Refused(sentence)

@@ -8,9 +8,10 @@ case does not.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
-from operator import and_, or_
+from operator import and_, eq, ge, gt, le, lt, or_
+from typing import Any
 
 import polars as pl
 import pyarrow.compute as pc
@@ -28,6 +29,7 @@ from modelward_collector.rules.tree import (
     Node,
     Not,
     OneOf,
+    Operator,
     Or,
     Regex,
     Same,
@@ -38,6 +40,11 @@ from modelward_collector.rules.tree import (
 
 OTHER = "~other"
 """Stands in a closed column for a value that this version does not know: no rule names it."""
+
+SHORTEST_NEEDLE = 3
+"""Shorter texts are in too many others to be worth a search."""
+
+OPERATIONS: dict[Operator, Callable[[Any, Any], Any]] = {"==": eq, "<": lt, "<=": le, ">": gt, ">=": ge}
 
 POLARS_NUMBER: dict[str, pl.DataType] = {
     "u8": pl.UInt8(),
@@ -104,11 +111,12 @@ def folded_fields(node: Node) -> set[Field]:
     return found
 
 
-def is_cheap(leaf: Leaf) -> bool:
-    """Leaves that read a fixed-width column: a first pass over whole batches uses these alone."""
-    if isinstance(leaf, Same):
-        return leaf.field.type != "string"
-    return isinstance(leaf, OneOf | Is | Compare)
+def needle(leaf: Leaf) -> str | None:
+    """A text without which the leaf cannot hold, in any case of its letters; None when there is none worth a search."""
+    if not isinstance(leaf, Text):
+        return None
+    longest = max((part for part in leaf.glob if isinstance(part, str)), key=len, default="")
+    return longest if len(longest) >= SHORTEST_NEEDLE else None
 
 
 def compile_node(node: Node) -> pl.Expr:
@@ -121,7 +129,7 @@ def compile_node(node: Node) -> pl.Expr:
         return reduce(and_, [compile_node(item) for item in node.items])
     if isinstance(node, Or):
         return reduce(or_, _alternatives(node.items))
-    return _leaf(node)
+    return compile_leaf(node)
 
 
 def _alternatives(items: Sequence[Node]) -> list[pl.Expr]:
@@ -149,7 +157,8 @@ def _column(field: Field, cased: bool) -> pl.Expr:
     return pl.col(field.column if cased else folded(field))
 
 
-def _leaf(leaf: Leaf) -> pl.Expr:
+def compile_leaf(leaf: Leaf) -> pl.Expr:
+    """A boolean expression of one leaf, never null."""
     column = pl.col(leaf.field.column)
     if isinstance(leaf, OneOf):
         return reduce(or_, [column == value for value in sorted(leaf.values)])
@@ -170,16 +179,9 @@ def _leaf(leaf: Leaf) -> pl.Expr:
 
 
 def _compare(leaf: Compare) -> pl.Expr:
-    column = pl.col(leaf.field.column)
     number = pl.lit(leaf.number, dtype=POLARS_NUMBER[leaf.field.type])
-    operations = {
-        "==": column == number,
-        "<": column < number,
-        "<=": column <= number,
-        ">": column > number,
-        ">=": column >= number,
-    }
-    return operations[leaf.operator]
+    compared: pl.Expr = OPERATIONS[leaf.operator](pl.col(leaf.field.column), number)
+    return compared
 
 
 def _text(leaf: Text) -> pl.Expr:

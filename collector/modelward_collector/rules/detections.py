@@ -15,6 +15,7 @@ from modelward_collector.rules.compile_polars import POLARS_NUMBER
 from modelward_collector.rules.evaluate import Match, prepare
 from modelward_collector.rules.rule import Rule
 from modelward_collector.rules.sentence import ARTIFACT, sentences
+from modelward_collector.rules.tree import fields_of
 from modelward_collector.rules.validate import PLACEHOLDER
 
 MAX_EVENTS = 50
@@ -73,6 +74,17 @@ def _shortened(key: str) -> str:
     return f"{key[: MAX_KEY - 33]}~{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
 
+def _told(rule: Rule) -> list[Field]:
+    """The fields of an event that a detection of the rule tells of, or that its key is made of."""
+    named = {*rule.group, *PLACEHOLDER.findall(rule.sentence), *(field.name for field in _COPIED)}
+    return [field for field in BY_NAME.values() if field.name in named]
+
+
+def columns(rule: Rule) -> set[str]:
+    """All columns of an event that a rule and its detections depend on."""
+    return {field.column for field in (*fields_of(rule.tree), *_told(rule))}
+
+
 def build(events: pl.DataFrame, match: Match, name: BatchName, artifacts: Callable[[pl.DataFrame], pl.Series]) -> pl.DataFrame:
     """Detections of one rule in a batch: one for each matched row, or for rows that differ in nothing but time.
 
@@ -83,8 +95,7 @@ def build(events: pl.DataFrame, match: Match, name: BatchName, artifacts: Callab
     """
     rule = match.rule
     rows = events[match.rows]
-    named = {*rule.group, *PLACEHOLDER.findall(rule.sentence), *(field.name for field in _COPIED)}
-    known = prepare(rows, [field for field in BY_NAME.values() if field.name in named])
+    known = prepare(rows, _told(rule))
     number = rows["row"] if "row" in rows.columns else match.rows
     source = f"{name.agent_id}/{name.epoch}/{name.number}/"
     known = known.with_columns(

@@ -1,39 +1,46 @@
-"""All rules on one batch, fast: rows are bucketed by event name and phase, and each rule is specialised to
-a bucket.
+"""All rules on one batch, fast: rows that are alike in their closed columns share what is left of each rule.
 
-Within a bucket a first pass looks only at fixed-width columns (closed sets, numbers, bools) with a loosened
-form of each rule; text is prepared and looked at only in the rows that are left, which on a quiet host are
-nearly none.
+Once closed columns and bools are known, most rules are settled; what is left of the others asks for texts and numbers. Texts are
+looked at once for each distinct value (:mod:`.columns`), and a rule of which no value of the batch is in favour costs no look at
+its rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 from modelward_proto.fields import BY_NAME, Field
 
-from modelward_collector.rules.compile_polars import (
-    OTHER,
-    compile_node,
-    dtype_of,
-    fold_column,
-    folded,
-    folded_fields,
-    is_cheap,
-    is_closed_type,
-    zero_of,
-)
+from modelward_collector.rules.columns import RUNTIME_ERRORS, Bools, Columns, LeafError, Places, TextLeaves, prepare
+from modelward_collector.rules.compile_polars import OPERATIONS, compile_leaf, fold_column, folded, folded_fields
 from modelward_collector.rules.rule import Rule
-from modelward_collector.rules.tree import FALSE, TRUE, Constant, Node, fields_of, loosen, specialise
+from modelward_collector.rules.tree import (
+    FALSE,
+    And,
+    Compare,
+    Constant,
+    Is,
+    Leaf,
+    Node,
+    Not,
+    OneOf,
+    Or,
+    fields_of,
+    leaves,
+    specialise,
+)
 
-RUNTIME_ERRORS = (Exception, pl.exceptions.PanicException)
-"""What an expression may raise: a panic of polars is a BaseException."""
+__all__ = ["RUNTIME_ERRORS", "Evaluator", "Failure", "Match", "prepare"]
 
 _EVENT = BY_NAME["event.name"]
 _PHASE = BY_NAME["lifecycle.phase"]
-_INDEX = "~index"
+
+MAX_PLANS = 4096
+NEW_PLANS = 32
+"""Combinations planned in one batch: a batch made to hold thousands of them costs time and no more than this of planning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,131 +59,150 @@ class Failure:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Step:
+    """What is left of a rule. One object for all rows of which the same is left."""
+
     rule: Rule
-    cheap: pl.Expr | None
-    """None: every row passes."""
-    full: pl.Expr | None
-    """None: the cheap form is the whole rule."""
-    tree: Node
+    left: Node
+
+
+_Plan = tuple[_Step, ...]
 
 
 class Evaluator:
-    """Rules compiled for streams of batches. Not thread-safe: plans are made as buckets first appear."""
+    """Rules compiled for streams of batches. Not thread-safe: plans are made as combinations first appear."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = tuple(rules)
-        self._plans: dict[tuple[str, str], tuple[_Step, ...]] = {}
-        self._cheap = {field for rule in rules for field in fields_of(rule.tree) if field.type != "string"} | {_EVENT, _PHASE}
+        self._leaves = TextLeaves(leaf for rule in rules for leaf in leaves(rule.tree))
+        asked = {leaf.field for rule in rules for leaf in leaves(rule.tree) if isinstance(leaf, OneOf | Is)}
+        self._settled: tuple[Field, ...] = (_EVENT, _PHASE, *sorted(asked - {_EVENT, _PHASE}, key=lambda field: field.name))
+        self._coarse: dict[tuple[str | bool, ...], _Plan] = {}
+        self._fine: dict[tuple[str | bool, ...], _Plan] = {}
+        self._steps: dict[tuple[str, Node], _Step] = {}
 
     def run(self, events: pl.DataFrame) -> tuple[list[Match], list[Failure]]:
         """Which rows satisfy which rule, rules in their order; and which rules failed."""
-        found: dict[str, list[pl.Series]] = {}
+        if not events.height or not self.rules:
+            return [], []
+        columns = Columns(events, self._leaves)
+        numbers, combinations = columns.combinations(self._settled)
+        where: dict[_Step, list[int]] = {}
+        new = 0
+        for number, values in enumerate(combinations):
+            plan = self._fine.get(values)
+            if plan is None:
+                new += 1
+                plan = self._plan(values, fine=new <= NEW_PLANS)
+            for step in plan:
+                where.setdefault(step, []).append(number)
+        found: dict[str, list[Places]] = {}
         failed: dict[str, Failure] = {}
-        if events.height and self.rules:
-            narrow = prepare(events, self._cheap).with_row_index(_INDEX)
-            for (name, phase), bucket in narrow.group_by(_EVENT.column, _PHASE.column):
-                if steps := self._plan(str(name), str(phase)):
-                    self._bucket(events, bucket, steps, found, failed)
+        for step, of in where.items():
+            try:
+                rows = _rows(columns, self._leaves, step.left, numbers, of, len(combinations))
+            except LeafError as e:
+                failed[step.rule.id] = Failure(step.rule, str(e))
+                continue
+            except RUNTIME_ERRORS as e:
+                if isinstance(e, MemoryError):
+                    raise
+                failed[step.rule.id] = Failure(step.rule, f"{type(e).__name__}: {e}")
+                continue
+            if len(rows):
+                found.setdefault(step.rule.id, []).append(rows)
         matches = [
-            Match(rule, pl.concat(found[rule.id]).sort()) for rule in self.rules if rule.id in found and rule.id not in failed
+            Match(rule, pl.Series(np.sort(np.concatenate(found[rule.id])), dtype=pl.UInt32))
+            for rule in self.rules if rule.id in found and rule.id not in failed
         ]
         return matches, list(failed.values())
 
-    def _plan(self, name: str, phase: str) -> tuple[_Step, ...]:
-        if (known := self._plans.get((name, phase))) is None:
-            made = [_step(rule, specialise(rule.tree, {_EVENT.name: name, _PHASE.name: phase})) for rule in self.rules]
-            known = self._plans[name, phase] = tuple(step for step in made if step is not None)
-        return known
+    def _plan(self, values: tuple[str | bool, ...], *, fine: bool) -> _Plan:
+        """What is left of each rule once these values are known; by event and phase alone unless ``fine``."""
+        coarse = self._coarse.get(values[:2])
+        if coarse is None:
+            known = dict(zip((_EVENT.name, _PHASE.name), values[:2], strict=True))
+            coarse = self._coarse[values[:2]] = self._steps_of([(rule, rule.tree) for rule in self.rules], known)
+        if not fine:
+            return coarse
+        if len(self._fine) >= MAX_PLANS:
+            self._fine.clear()
+            self._steps.clear()
+            self._coarse.clear()
+        known = {field.name: value for field, value in zip(self._settled, values, strict=True)}
+        made = self._fine[values] = self._steps_of([(step.rule, step.left) for step in coarse], known)
+        return made
 
-    def _bucket(
-        self,
-        events: pl.DataFrame,
-        bucket: pl.DataFrame,
-        steps: tuple[_Step, ...],
-        found: dict[str, list[pl.Series]],
-        failed: dict[str, Failure],
-    ) -> None:
-        index = bucket[_INDEX]
-        cheap = {step.rule.id: step.cheap for step in steps if step.cheap is not None}
-        passed = _select(bucket, cheap, steps, failed)
-        later: list[_Step] = []
-        for step in steps:
-            rows = index if step.cheap is None else index.filter(passed[step.rule.id]) if step.rule.id in passed else None
-            if rows is None or not len(rows):
-                continue
-            if step.full is None:
-                found.setdefault(step.rule.id, []).append(rows)
-            else:
-                later.append(step)
-                passed[step.rule.id] = rows
-        if not later:
-            return
-        rows = pl.concat([passed[step.rule.id] for step in later]).unique().sort()
-        fields = {field for step in later for field in fields_of(step.tree)}
-        frame = prepare(events[rows], fields)
-        text = {field for step in later for field in folded_fields(step.tree)}
-        frame = frame.with_columns([fold_column(frame[field.column]).alias(folded(field)) for field in text])
-        full = {step.rule.id: step.full for step in later if step.full is not None}
-        for rule_id, hit in _select(frame, full, steps, failed).items():
-            if hit.any():
-                found.setdefault(rule_id, []).append(rows.filter(hit))
+    def _steps_of(self, trees: Sequence[tuple[Rule, Node]], known: dict[str, str | bool]) -> _Plan:
+        made = []
+        for rule, tree in trees:
+            left = specialise(tree, known)
+            if left != FALSE:
+                made.append(self._steps.setdefault((rule.id, left), _Step(rule, left)))
+        return tuple(made)
 
 
-def _step(rule: Rule, tree: Node) -> _Step | None:
-    if tree == FALSE:
-        return None
-    loose = loosen(tree, is_cheap)
-    assert loose != FALSE
-    return _Step(
-        rule,
-        cheap=None if loose == TRUE else compile_node(loose),
-        full=None if loose == tree or isinstance(tree, Constant) else compile_node(tree),
-        tree=tree,
-    )
+def _rows(columns: Columns, texts: TextLeaves, left: Node, numbers: Places, of: list[int], combinations: int) -> Places:
+    """Rows of some combinations that satisfy what is left of a rule."""
+    none: Places = np.zeros(0, np.int64)
+    if _outlook(columns, texts, left) is False:
+        return none
+    member = np.zeros(combinations, np.bool_)
+    member[of] = True
+    rows = np.flatnonzero(member[numbers])
+    return rows[_holds(columns, texts, left, rows)]
 
 
-def _select(
-    frame: pl.DataFrame, expressions: dict[str, pl.Expr], steps: tuple[_Step, ...], failed: dict[str, Failure]
-) -> dict[str, pl.Series]:
-    """Evaluate all together; if that fails, one by one, so that a bad rule stops no other."""
-    if not expressions:
-        return {}
-    try:
-        out = frame.select([expression.alias(rule_id) for rule_id, expression in expressions.items()])
-        return {rule_id: out[rule_id] for rule_id in expressions}
-    except RUNTIME_ERRORS as together:
-        if isinstance(together, MemoryError):
-            raise
-    good: dict[str, pl.Series] = {}
-    rules = {step.rule.id: step.rule for step in steps}
-    for rule_id, expression in expressions.items():
-        try:
-            good[rule_id] = frame.select(expression.alias(rule_id)).to_series()
-        except RUNTIME_ERRORS as e:
-            failed[rule_id] = Failure(rules[rule_id], f"{type(e).__name__}: {e}")
-    return good
+def _outlook(columns: Columns, texts: TextLeaves, node: Node) -> bool | None:
+    """Whether a tree holds in all rows of the batch, or in none; None when it takes a look at them."""
+    if isinstance(node, Constant):
+        return node.value
+    if isinstance(node, Not):
+        inner = _outlook(columns, texts, node.item)
+        return None if inner is None else not inner
+    if isinstance(node, And | Or):
+        settles = isinstance(node, Or)
+        result: bool | None = not settles
+        for item in node.items:
+            one = _outlook(columns, texts, item)
+            if one is settles:
+                return settles
+            if one is None:
+                result = None
+        return result
+    number = texts.number(node)
+    return None if number is None else columns.truth(node, number).always
 
 
-def prepare(events: pl.DataFrame, fields: Iterable[Field]) -> pl.DataFrame:
-    """The columns of some fields in the types that expressions expect, without nulls; what is missing is
-    the field's zero.
-    """
-    wanted: list[pl.Expr] = []
-    for field in fields:
-        dtype = dtype_of(field)
-        if field.column not in events.columns:
-            wanted.append(pl.repeat(zero_of(field), pl.len(), dtype=dtype).alias(field.column))
-            continue
-        column = pl.col(field.column)
-        held = events.schema[field.column]
-        if field.type == "closed":
-            column = column.fill_null(field.values[0])
-            if not is_closed_type(field, held):
-                column = column.cast(pl.String).cast(dtype, strict=False).fill_null(OTHER)
-        else:
-            zero = pl.lit(zero_of(field)).cast(dtype)
-            column = (column if held == dtype else column.cast(dtype, strict=False)).fill_null(zero)
-        wanted.append(column.alias(field.column))
-    return events.select(wanted)
+def _holds(columns: Columns, texts: TextLeaves, node: Node, rows: Places) -> Bools:
+    """Whether a tree holds, for each of some rows. Later parts of an and (or) are asked only for rows that need them."""
+    if isinstance(node, Constant):
+        return np.full(len(rows), node.value)
+    if isinstance(node, Not):
+        return ~_holds(columns, texts, node.item, rows)
+    if isinstance(node, And | Or):
+        settles = isinstance(node, Or)
+        result = np.full(len(rows), not settles)
+        open_ = np.arange(len(rows))
+        for item in node.items:
+            held = _holds(columns, texts, item, rows[open_])
+            result[open_[held == settles]] = settles
+            open_ = open_[held != settles]
+            if not len(open_):
+                break
+        return result
+    number = texts.number(node)
+    if number is not None:
+        return columns.truth(node, number).of[columns.codes(node.field)[rows]]
+    return _leaf(columns, node, rows)
+
+
+def _leaf(columns: Columns, leaf: Leaf, rows: Places) -> Bools:
+    if isinstance(leaf, Compare):
+        numbers = columns.numbers(leaf.field)
+        held: Bools = OPERATIONS[leaf.operator](numbers[rows], numbers.dtype.type(leaf.number))
+        return held
+    frame = pl.DataFrame([columns.series(field).gather(rows) for field in fields_of(leaf)])
+    frame = frame.with_columns([fold_column(frame[field.column]).alias(folded(field)) for field in folded_fields(leaf)])
+    return frame.select(compile_leaf(leaf).alias("holds")).to_series().to_numpy()

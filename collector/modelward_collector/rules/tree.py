@@ -135,38 +135,33 @@ def fields_of(node: Node) -> set[Field]:
     return found | {leaf.other for leaf in leaves(node) if isinstance(leaf, Same)}
 
 
-def specialise(node: Node, known: Mapping[str, str]) -> Node:
-    """The tree once some closed fields' values are known: what is left to look at in such rows, or a
-    constant.
+def specialise(node: Node, known: Mapping[str, str | bool]) -> Node:
+    """The tree once the values of some closed fields and bools are known: what is left to look at in such
+    rows, or a constant.
     """
 
     def settle(leaf: Leaf) -> Node:
         if isinstance(leaf, OneOf) and leaf.field.name in known:
             return Constant(known[leaf.field.name] in leaf.values)
+        if isinstance(leaf, Is) and leaf.field.name in known:
+            return Constant(known[leaf.field.name] is leaf.value)
         return leaf
 
-    return rewrite(node, lambda leaf, _: settle(leaf))
+    return rewrite(node, settle)
 
 
-def loosen(node: Node, cheap: Callable[[Leaf], bool]) -> Node:
-    """A cheaper tree that holds wherever the given one does: leaves that are not cheap are taken to be in
-    favour.
-    """
-    return rewrite(node, lambda leaf, negated: leaf if cheap(leaf) else Constant(not negated))
-
-
-def rewrite(node: Node, leaf: Callable[[Leaf, bool], Node], negated: bool = False) -> Node:
-    """Replace each leaf (told whether an odd number of nots stands over it) and fold the constants away."""
+def rewrite(node: Node, leaf: Callable[[Leaf], Node]) -> Node:
+    """Replace each leaf and fold the constants away."""
     if isinstance(node, Constant):
         return node
     if isinstance(node, Not):
-        item = rewrite(node.item, leaf, not negated)
+        item = rewrite(node.item, leaf)
         return Constant(not item.value) if isinstance(item, Constant) else Not(item)
     if isinstance(node, And):
-        return conjunction(tuple(rewrite(item, leaf, negated) for item in node.items))
+        return conjunction(tuple(rewrite(item, leaf) for item in node.items))
     if isinstance(node, Or):
-        return disjunction(tuple(rewrite(item, leaf, negated) for item in node.items))
-    return leaf(node, negated)
+        return disjunction(tuple(rewrite(item, leaf) for item in node.items))
+    return leaf(node)
 
 
 def conjunction(items: tuple[Node, ...]) -> Node:

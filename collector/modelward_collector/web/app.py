@@ -21,6 +21,7 @@ from modelward_collector.web import api, clickhouse, exceptions
 from modelward_collector.web.api import Health
 from modelward_collector.web.auth import Guard, Login
 from modelward_collector.web.explained import explain
+from modelward_collector.web.history import history
 from modelward_collector.web.live import Live
 from modelward_collector.web.outputs_status import OutputsStatus, states
 from modelward_collector.web.overview import Overview
@@ -74,6 +75,7 @@ def build(settings: CollectorSettings, health: Health) -> Starlette:
             Route("/api/v1/exceptions/{id}", exceptions.revoke, methods=["DELETE"]),
             Route("/api/v1/timeline", api.timeline),
             Route("/api/v1/severities", api.severities),
+            Route("/api/v1/history", history),
             Route("/api/v1/fields", api.fields),
             Route("/api/v1/rules", api.rules),
             Route("/api/v1/query", api.query, methods=["POST"]),

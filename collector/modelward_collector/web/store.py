@@ -65,6 +65,14 @@ class Store:
         except ValueError as e:
             raise StoreError("The store gave an answer that cannot be read.", "unavailable") from e
 
+    async def arrow(self, sql: str, parameters: Mapping[str, str], *, max_rows: int) -> bytes:
+        """Rows of a query of ours as an Arrow stream.
+
+        Raises:
+            StoreError: the store is away, or the query failed.
+        """
+        return await self._call(self._stub.Select, sql, parameters, "ArrowStream", max_rows, 40)
+
     async def ask(
         self, sql: str, *, form: str = "JSON", max_rows: int = 0, parameters: Mapping[str, str] | None = None
     ) -> bytes:
