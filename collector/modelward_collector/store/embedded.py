@@ -209,7 +209,11 @@ class EmbeddedStore:
     async def _write_reports(self) -> None:
         lines, ledger = self._hosts.changes()
         if lines or ledger:
-            await self._upkeep.run(lambda c: hosts.flush(c, lines, ledger))
+            try:
+                await self._upkeep.run(lambda c: hosts.flush(c, lines, ledger))
+            except (EngineError, OSError):
+                self._hosts.unwritten(lines, ledger)
+                raise
         relabelled = self._hosts.relabelled
         if relabelled != self._labels_shown:
             await self._reload(LABELS)

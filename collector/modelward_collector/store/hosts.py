@@ -67,6 +67,13 @@ class Hosts:
         self._of_host: Counter[str] = Counter()
         self.relabelled = 0
         """How often labels of a host changed: the dictionary of labels is loaded again when this moves."""
+        self._latest = ""
+
+    def _now(self) -> str:
+        """The version of a row, of which the latest counts. Never before an earlier one: a clock that was set back would
+        leave every host as it was until the clock has caught up."""
+        self._latest = max(self._latest, timestamp(time.time_ns())[:23])
+        return self._latest
 
     def load(self, connection: Connection) -> None:
         """Read what earlier runs knew. No stream is open when the store starts with its collector."""
@@ -75,15 +82,18 @@ class Hosts:
             row = dict(zip(_COLUMNS, line, strict=True))
             self._agents[row["host_name"], row["agent_id"]] = _Agent(row)
             self._of_host[row["host_name"]] += 1
+        [[updated, counted]] = rows(connection, """SELECT toString((SELECT max(updated) FROM modelward.hosts_raw)),
+                toString((SELECT max(at) FROM modelward.ledger_raw))""")
+        self._latest = max(updated, counted)
 
     def take(self, request: ReportRequest) -> None:
         """Take one report."""
         agent = self._agent(request.host, request.agent_id.hex())
         if agent is None:
             return
-        row, now = agent.row, timestamp(time.time_ns())[:23]
+        row = agent.row
         agent.dirty = True
-        row["last_seen"] = row["updated"] = now
+        row["last_seen"], row["updated"] = timestamp(time.time_ns())[:23], self._now()
         row["epoch"] = request.epoch.hex()
         row["connected"] = not request.closed
         if request.HasField("hello"):
@@ -123,7 +133,7 @@ class Hosts:
         """Rows for ``hosts_raw`` and ``ledger_raw`` that changed since the last call."""
         hosts: list[dict[str, Any]] = []
         ledger: list[dict[str, Any]] = []
-        now = timestamp(time.time_ns())[:23]
+        now = self._now()
         for (host, agent_id), agent in self._agents.items():
             if agent.dirty:
                 hosts.append(dict(agent.row))
@@ -133,6 +143,17 @@ class Hosts:
                                "count": agent.cells[epoch, hop, kind], "at": now})
             agent.changed.clear()
         return hosts, ledger
+
+    def unwritten(self, hosts: list[dict[str, Any]], ledger: list[dict[str, Any]]) -> None:
+        """What :meth:`changes` gave could not be written: the next call gives it again, as it is by then."""
+        for row in hosts:
+            if (agent := self._agents.get((row["host_name"], row["agent_id"]))) is not None:
+                agent.dirty = True
+        for cell in ledger:
+            if (agent := self._agents.get((cell["host_name"], cell["agent_id"]))) is not None:
+                key = (cell["epoch"], cell["hop"], cell["kind"])
+                if key in agent.cells:
+                    agent.changed.add(key)
 
     def _agent(self, host: str, agent_id: str) -> _Agent | None:
         known = self._agents.get((host, agent_id))
