@@ -24,13 +24,6 @@ static __always_inline struct mw_task *take_in(struct task_struct *task, struct 
 	return t;
 }
 
-static __always_inline u32 wish_for(u32 tgid)
-{
-	u32 *wish = bpf_map_lookup_elem(&wanted, &tgid);
-
-	return wish ? *wish : 0;
-}
-
 SEC("iter/task")
 int adopt(struct bpf_iter__task *ctx)
 {

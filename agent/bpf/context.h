@@ -74,15 +74,12 @@ static __always_inline void fill_lifecycle(struct mw_header *h, struct task_stru
 	h->origin_via = t->origin_via;
 }
 
-/* Fill the header for a tracked task; false when it is not tracked (any more). */
-static __always_inline bool fill(struct mw_header *h, struct task_struct *task, struct mw_task *t, u32 kind)
+/* Fill in which process a task is of. */
+static __always_inline void fill_process(struct mw_header *h, struct task_struct *task, struct task_struct *leader, u32 kind)
 {
-	struct task_struct *leader = task->group_leader, *parent;
-	struct mw_group *g = group_at(t->group_slot, t->group);
+	struct task_struct *parent;
 	const struct cred *cred = task->cred;
 
-	if (!g || !leader)
-		return false;
 	h->time_ns = bpf_ktime_get_boot_ns();
 	h->kind = kind;
 	h->start_ns = leader->start_boottime;
@@ -93,14 +90,25 @@ static __always_inline bool fill(struct mw_header *h, struct task_struct *task, 
 		h->parent_tgid = parent->tgid;
 		h->parent_start_ns = parent->group_leader->start_boottime;
 	}
-	h->group = g->id;
-	h->root_tgid = g->root_tgid;
-	h->root_start_ns = g->root_start_ns;
 	h->cgroup = task->cgroups->dfl_cgrp->kn->id;
 	if (cred)
 		h->uid = cred->euid.val;
 	if (h->tid == h->tgid)
 		h->flags |= MW_F_LEADER;
+}
+
+/* Fill the header for a tracked task; false when it is not tracked (any more). */
+static __always_inline bool fill(struct mw_header *h, struct task_struct *task, struct mw_task *t, u32 kind)
+{
+	struct task_struct *leader = task->group_leader;
+	struct mw_group *g = group_at(t->group_slot, t->group);
+
+	if (!g || !leader)
+		return false;
+	fill_process(h, task, leader, kind);
+	h->group = g->id;
+	h->root_tgid = g->root_tgid;
+	h->root_start_ns = g->root_start_ns;
 	if (h->tgid == g->root_tgid && h->start_ns == g->root_start_ns)
 		h->flags |= MW_F_ROOT;
 	if (t->server)

@@ -187,6 +187,8 @@ static __always_inline u32 how_flags(unsigned long how)
 /* Arguments come from the saved registers: a tracepoint of a call with fewer arguments refuses a program that reads
  * more of its own.
  */
+DOOR("tracepoint", enter_open, 0)
+
 SEC("tracepoint")
 int enter_open(struct trace_event_raw_sys_enter *ctx)
 {
@@ -210,6 +212,8 @@ int enter_open(struct trace_event_raw_sys_enter *ctx)
 	}
 	return 0;
 }
+
+DOOR("tracepoint", exit_open, 0)
 
 SEC("tracepoint")
 int exit_open(struct trace_event_raw_sys_exit *ctx)

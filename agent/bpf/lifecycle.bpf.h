@@ -3,6 +3,8 @@
  */
 
 /* kernel/signal.c, get_signal(): on delivery, whatever the process does with it. */
+DOOR("tp_btf/signal_deliver", on_signal, 0)
+
 SEC("tp_btf/signal_deliver")
 int BPF_PROG(on_signal, int signal)
 {

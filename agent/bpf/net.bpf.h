@@ -55,11 +55,15 @@ static __always_inline int connecting(struct bpf_sock_addr *ctx, u32 family)
 	return 1;
 }
 
+DOOR("cgroup/connect4", connect4, 1)
+
 SEC("cgroup/connect4")
 int connect4(struct bpf_sock_addr *ctx)
 {
 	return connecting(ctx, AF_INET);
 }
+
+DOOR("cgroup/connect6", connect6, 1)
 
 SEC("cgroup/connect6")
 int connect6(struct bpf_sock_addr *ctx)
@@ -80,6 +84,8 @@ struct mw_sockaddr {
 };
 
 /* The other door of connect, where a cgroup program cannot be attached: the address is read from user memory after the call. */
+DOOR("tracepoint", exit_connect, 0)
+
 SEC("tracepoint")
 int exit_connect(struct trace_event_raw_sys_exit *ctx)
 {
@@ -122,6 +128,8 @@ int exit_connect(struct trace_event_raw_sys_exit *ctx)
 }
 
 /* Every listening socket of the host is tagged: its process may become tracked only later. */
+DOOR("tp_btf/inet_sock_set_state", on_sock_state, 0)
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(on_sock_state, struct sock *sk, int before, int after)
 {
@@ -171,6 +179,8 @@ static __always_inline int sent(struct sock *sk, int length)
 }
 
 /* net/socket.c: after each send on any socket. */
+DOOR("tp_btf/sock_send_length", on_send, 0)
+
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(on_send, struct sock *sk, int length, int flags)
 {
@@ -178,6 +188,8 @@ int BPF_PROG(on_send, struct sock *sk, int length, int flags)
 }
 
 /* net/ipv4/tcp.c: the other door of answers, for kernels before 6.3. */
+DOOR("fexit/tcp_sendmsg", on_tcp_sendmsg, 0)
+
 SEC("fexit/tcp_sendmsg")
 int BPF_PROG(on_tcp_sendmsg, struct sock *sk, void *message, unsigned long size, int length)
 {

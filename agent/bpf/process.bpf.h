@@ -2,6 +2,8 @@
 #include "tracking.h"
 
 /* kernel/fork.c: after the child is complete and before it runs; also fires for io_uring workers. */
+DOOR("tp_btf/task_newtask", on_newtask, 0)
+
 SEC("tp_btf/task_newtask")
 int BPF_PROG(on_newtask, struct task_struct *child, u64 clone_flags)
 {
@@ -144,21 +146,87 @@ static __always_inline bool is_connection(struct task_struct *task, u32 fd)
 	return family == AF_INET || family == AF_INET6;
 }
 
+/* Arguments of the task's program into scratch->asked; how many bytes. */
+static __always_inline u32 fetch_arguments(struct mw_scratch *s, struct mm_struct *mm, u64 arg_length)
+{
+	u32 length = arg_length > MW_PATH_MAX ? MW_PATH_MAX : arg_length;
+
+	if (length && bpf_probe_read_user(s->asked, length, (void *)mm->arg_start))
+		return 0;
+	return length;
+}
+
+/* What a record says of a program that was started. */
+static __noinline int describe_program(struct mw_scratch *s, struct task_struct *task, struct linux_binprm *bprm, u32 length)
+{
+	struct fs_struct *fs = BPF_CORE_READ(task, fs);
+	struct file *exe = BPF_CORE_READ(task, mm, exe_file);
+	u64 arg_length = BPF_CORE_READ(task, mm, arg_end) - BPF_CORE_READ(task, mm, arg_start);
+	struct mw_config *c;
+	u32 zero = 0;
+
+	s->h.file.args_count = bprm->argc;
+	s->h.file.args_length = arg_length > ~0u ? ~0u : arg_length;
+	if (exe) {
+		fill_file(&s->h, exe);
+		s->h.file.changed_ns = changed_ns(BPF_CORE_READ(exe, f_inode));
+		c = bpf_map_lookup_elem(&config, &zero);
+		if (c && c->wall_offset_ns && s->h.file.changed_ns > s->h.root_start_ns + c->wall_offset_ns)
+			s->h.flags |= MW_F_NEWER_THAN_ROOT;
+		append_path(s, MW_SEG_PATH, (u64)fs, (u64)BPF_CORE_READ(exe, f_path.mnt), (u64)BPF_CORE_READ(exe, f_path.dentry));
+	}
+	append_string(s, MW_SEG_ASKED, (u64)BPF_CORE_READ(bprm, filename));
+	if (BPF_CORE_READ(bprm, interp) != BPF_CORE_READ(bprm, filename))
+		append_string(s, MW_SEG_INTERPRETER, (u64)BPF_CORE_READ(bprm, interp));
+	if (fs)
+		append_path(s, MW_SEG_CWD, 0, (u64)BPF_CORE_READ(fs, pwd.mnt), (u64)BPF_CORE_READ(fs, pwd.dentry));
+	if (arg_length > MW_PATH_MAX)
+		s->h.flags |= MW_F_TRUNCATED;
+	append(s, MW_SEG_ARGV, s->asked, length);
+	return 0;
+}
+
+/* The agent lets its own way to an alarm be tested: one record, of a program that does nothing. */
+static __noinline int tell_of_test(struct task_struct *task, struct linux_binprm *bprm)
+{
+	struct task_struct *leader = task->group_leader;
+	struct mm_struct *mm = task->mm;
+	struct mw_scratch *s = claim();
+
+	if (!s) {
+		count(MW_HOP_MISSED, MW_HOST_CANARY);
+		return 0;
+	}
+	if (leader && mm) {
+		fill_process(&s->h, task, leader, MW_HOST_CANARY);
+		s->h.root_tgid = s->h.tgid;
+		s->h.root_start_ns = s->h.start_ns;
+		describe_program(s, task, bprm, fetch_arguments(s, mm, mm->arg_end - mm->arg_start));
+		s->h.flags &= ~MW_F_NEWER_THAN_ROOT;
+		emit(s, 1);
+	}
+	release(s);
+	return 0;
+}
+
 /* fs/exec.c, exec_binprm(): the new program is in place, its arguments are in fresh pages. */
+DOOR("tp_btf/sched_process_exec", on_exec, 0)
+
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
 	struct mw_scratch *s;
 	struct mw_task *t = state_of(task);
 	struct mw_scope_slot *scope;
-	struct mw_config *c;
 	struct mm_struct *mm = task->mm;
-	struct fs_struct *fs = BPF_CORE_READ(task, fs);
-	struct file *exe;
-	u64 arg_start, arg_length;
-	u32 length, server, began = 0, zero = 0;
+	struct task_struct *parent = task->real_parent;
+	u32 length, server, began = 0;
 
-	if ((t && t->excluded) || !mm)
+	if (!mm)
+		return 0;
+	if ((!t || t->excluded) && parent && wish_for(parent->tgid) & MW_WANT_TEST)
+		return tell_of_test(task, bprm);
+	if (t && t->excluded)
 		return 0;
 	s = claim();
 	if (!s) {
@@ -166,13 +234,8 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 			count(MW_HOP_MISSED, MW_PROCESS_EXEC);
 		return 0;
 	}
-	exe = BPF_CORE_READ(mm, exe_file);
-	arg_start = mm->arg_start;
-	arg_length = mm->arg_end - arg_start;
-	length = arg_length > MW_PATH_MAX ? MW_PATH_MAX : arg_length;
-	if (length && bpf_probe_read_user(s->asked, length, (void *)arg_start))
-		length = 0;
-	server = match_server(s, (u64)exe, length);
+	length = fetch_arguments(s, mm, mm->arg_end - mm->arg_start);
+	server = match_server(s, (u64)BPF_CORE_READ(mm, exe_file), length);
 	if (!t && server) {
 		t = new_group(task, MW_PHASE_START, MW_OBSERVED, 1);
 		began = 1;
@@ -198,24 +261,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 		tell_of_process(task, t, MW_PHASE_UNKNOWN, MW_PHASE_START, MW_BY_EXEC);
 	if (!fill(&s->h, task, t, MW_PROCESS_EXEC))
 		goto out;
-	s->h.file.args_count = bprm->argc;
-	s->h.file.args_length = arg_length > ~0u ? ~0u : arg_length;
-	if (exe) {
-		fill_file(&s->h, exe);
-		s->h.file.changed_ns = changed_ns(BPF_CORE_READ(exe, f_inode));
-		c = bpf_map_lookup_elem(&config, &zero);
-		if (c && c->wall_offset_ns && s->h.file.changed_ns > s->h.root_start_ns + c->wall_offset_ns)
-			s->h.flags |= MW_F_NEWER_THAN_ROOT;
-		append_path(s, MW_SEG_PATH, (u64)fs, (u64)BPF_CORE_READ(exe, f_path.mnt), (u64)BPF_CORE_READ(exe, f_path.dentry));
-	}
-	append_string(s, MW_SEG_ASKED, (u64)BPF_CORE_READ(bprm, filename));
-	if (BPF_CORE_READ(bprm, interp) != BPF_CORE_READ(bprm, filename))
-		append_string(s, MW_SEG_INTERPRETER, (u64)BPF_CORE_READ(bprm, interp));
-	if (fs)
-		append_path(s, MW_SEG_CWD, 0, (u64)BPF_CORE_READ(fs, pwd.mnt), (u64)BPF_CORE_READ(fs, pwd.dentry));
-	if (arg_length > MW_PATH_MAX)
-		s->h.flags |= MW_F_TRUNCATED;
-	append(s, MW_SEG_ARGV, s->asked, length);
+	describe_program(s, task, bprm, length);
 	if (is_connection(task, 0) || is_connection(task, 1))
 		s->h.flags |= MW_F_STDIO_SOCKET;
 	emit(s, 1);
@@ -225,6 +271,8 @@ out:
 }
 
 /* kernel/exit.c, do_exit(): once per thread; the process ends with the last one. */
+DOOR("tp_btf/sched_process_exit", on_exit, 0)
+
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {

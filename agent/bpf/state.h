@@ -7,7 +7,7 @@
 #ifndef MODELWARD_STATE_H
 #define MODELWARD_STATE_H
 
-#include "kernel.h"
+#include "doors.h"
 #include "events.h"
 
 #define MW_GROUPS	1024
@@ -157,8 +157,9 @@ struct {
 #define MW_WANT_EXCLUDED	(1u << 0)
 #define MW_WANT_SERVER		(1u << 1)
 #define MW_WANT_CANARY		(1u << 2)	/* tracked even though it descends from the agent */
+#define MW_WANT_TEST	(1u << 3)	/* the program that a child of this process starts is the test of the alarm */
 
-/* Processes that user space wants adopted or excluded; read by the task iterator alone. */
+/* Processes that user space wants adopted or excluded; read by the task iterator, and at an exec. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
@@ -194,8 +195,15 @@ struct mw_totals {
 	u32 instance_count;
 	u32 adopted;
 };
-struct mw_totals totals;
+struct mw_totals totals;	/* .bss */
 volatile u32 zero_start;	/* in .bss, so that the verifier does not know it: loops that start from it converge */
+
+static __always_inline u32 wish_for(u32 tgid)
+{
+	u32 *wish = bpf_map_lookup_elem(&wanted, &tgid);
+
+	return wish ? *wish : 0;
+}
 
 static __always_inline struct mw_group *group_at(u32 slot, u64 id)
 {

@@ -21,6 +21,8 @@ struct io_open {
 	struct open_how how;
 } RELOCATED;
 
+DOOR("tp_btf/io_uring_submit_req", on_uring_submit, 0)
+
 SEC("tp_btf/io_uring_submit_req")
 int BPF_PROG(on_uring_submit, struct io_kiocb *request)
 {

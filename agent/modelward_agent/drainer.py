@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from modelward_proto.kinds import EVENT_NAMES, Kind
 
-from modelward_agent.pending import Part, Pending
+from modelward_agent.pending import MAX_RECORDS, Part, Pending
 from modelward_agent.proving import Proof
+from modelward_agent.reading import Reading
+from modelward_agent.sensor.errors import SensorError
+from modelward_agent.spool.batch import count_kinds
 from modelward_agent.spool.folder import SpoolError
 from modelward_agent.spool.writer import SpoolWriter
 from modelward_agent.supervise import SenderProcess
 
 if TYPE_CHECKING:
+    from modelward_agent.sensor.progress import Progress
     from modelward_agent.sensor.sensor import DoorReport, Drained
 
 log = logging.getLogger(__name__)
@@ -39,6 +42,7 @@ STATUS_S = 1.0
 LATE_AFTER_S = 2.0
 """A stream that was away for less did not make anybody wait: those batches are live."""
 LOSS_HOPS = ("missed", "ring_dropped")
+SPOOL_ALL_ROUNDS = 64
 MADE_HERE = frozenset(EVENT_NAMES[kind] for kind in (Kind.MODEL_IDENTITY, Kind.HOST_LOSS))
 """Kinds that no kernel hook saw."""
 
@@ -46,45 +50,96 @@ MADE_HERE = frozenset(EVENT_NAMES[kind] for kind in (Kind.MODEL_IDENTITY, Kind.H
 class Source(Protocol):
     """What is asked of the sensor (:class:`modelward_agent.sensor.Sensor`)."""
 
+    def progress(self) -> Progress: ...
+    def resume(self, progress: Progress) -> None: ...
+    def keep(self, progress: Progress) -> None: ...
+    def predecessors(self) -> Sequence[Source]: ...
     def drain(self, max_records: int = ...) -> Drained: ...
-    def commit(self, positions: dict[int, int]) -> None: ...
+    def commit(self, positions: Mapping[int, int]) -> None: ...
     def tick(self) -> None: ...
-    def swap_repeats(self) -> np.ndarray[Any, Any]: ...
+    def swap_repeats(self) -> Drained: ...
     def counters(self) -> dict[tuple[str, str], int]: ...
     def doors(self) -> Sequence[DoorReport]: ...
+    def canary(self, id: str) -> None: ...
+    def detach(self) -> None: ...
+    def close(self) -> None: ...
+    def leave(self) -> None: ...
 
 
 class Drainer:
     """Drains ``sensor`` into ``writer`` and looks after ``sender``."""
 
     def __init__(
-        self, sensor: Source, writer: SpoolWriter, sender: SenderProcess, proof: Proof | None = None
+        self, sensor: Source, writer: SpoolWriter, sender: SenderProcess, proof: Proof | None = None,
+        mode: str = "watching", reason: str = "",
     ) -> None:
+        """``mode`` and ``reason``: what the heartbeat says of the hooks."""
         self._sensor = sensor
+        self._mode, self._reason = mode, reason
         self._writer = writer
         self._sender = sender
         self._proof = proof or Proof()
         self._pending = Pending(writer.layout)
-        self._parts: list[Part] = []
+        self._parts: list[tuple[Reading, Part]] = []
         """Taken from ``pending`` and not written yet, because the disk refused."""
         self._started = time.monotonic()
         self._down_since: float | None = self._started
         self._tick_at = self._repeats_at = self._status_at = 0.0
         self._busy = False
-        self._gaps = 0
-        self._lost: dict[tuple[str, str], int] = {}
         self._large_empty = np.empty(0, writer.layout.large)
         self._small_empty = np.empty(0, writer.layout.small)
-        self._tell_of_last_run()
+        self._reading, self._next = self._begin(sensor)
+        self._read_predecessors()
 
-    def run(self, stopping: Callable[[], bool]) -> None:
-        """Until ``stopping()``; then everything in the rings is spooled, and the sender has ended."""
-        self._proof.start()
-        raise_priority()
+    def run(self, stopping: Callable[[], bool], *, keep_hooks: bool = False) -> None:
+        """Until ``stopping()``, which is asked every round; then everything in the rings is spooled, and the sender has ended.
+
+        ``keep_hooks``: they are to count on. Without, they are detached before the rings are read to their end.
+        """
+        # Objects made so far are never looked at again by the garbage collector.
+        gc.collect()
+        gc.freeze()
         while not stopping():
             time.sleep(BUSY_WAIT_S if self._busy else IDLE_WAIT_S)
             self.step()
-        self._finish()
+        self._finish(keep_hooks)
+
+    def replace_source(self, source: Source, mode: str, reason: str) -> None:
+        """Go on with another source. The hooks of the one before are detached and its rings are spooled to their end; whoever
+        opened it closes it."""
+        self._read_predecessors()
+        self._sensor.detach()
+        self._spool_all()
+        self._sensor, self._mode, self._reason = source, mode, reason
+        self._reading, self._next = self._begin(source)
+        self._read_predecessors()
+        self._status()
+
+    def _begin(self, sensor: Source) -> tuple[Reading, list[Source]]:
+        """What to read first, and what then: what other versions of the agent left goes before."""
+        first, *then = [*sensor.predecessors(), sensor]
+        present = {source.progress().rings for source in (first, *then)} - {""}
+        known = set(self._writer.progress)
+        # With no sensor at all, rings may still be pinned, and read some day.
+        if present and not known & present:
+            self._settle_lost()
+        for rings in known - present if present else ():
+            self._writer.forget(rings)
+        return Reading(first, self._writer), then
+
+    def _read_predecessors(self) -> None:
+        """Read what other versions left, to the end, then go on with this one's. A disk without room makes it take longer."""
+        while self._next:
+            old = self._reading.source
+            before = self._writer.last_number
+            self._spool_all()
+            if self._parts or not self._pending.empty or self._writer.blocked:
+                return
+            if self._writer.last_number == before:
+                old.close()
+                self._writer.forget(self._reading.progress.rings)
+                self._reading = Reading(self._next.pop(0), self._writer)
+                log.info("the rings of an earlier version are read to the end")
 
     def step(self) -> None:
         """One round: whatever is due now."""
@@ -100,6 +155,8 @@ class Drainer:
             self._close_batch()
         self._listen()
         self._writer.poll()
+        if self._next:
+            self._read_predecessors()
         if now >= self._status_at:
             self._status()
             self._status_at = now + STATUS_S
@@ -114,8 +171,7 @@ class Drainer:
         for _ in range(DRAINS_AT_ONCE):
             if self._parts or self._writer.blocked:
                 return
-            drained = self._sensor.drain(DRAIN_RECORDS)
-            self._gaps += sum(drained.gaps.values())
+            drained = self._reading.drain(DRAIN_RECORDS)
             self._pending.add(drained.small, drained.large, drained.positions)
             taken = len(drained.small) + len(drained.large)
             self._busy = self._busy or taken > 0
@@ -125,29 +181,39 @@ class Drainer:
                 return
 
     def _repeats(self) -> None:
+        """The counts of one swap go into one batch: they are read anew unless all of them are spooled."""
         if self._parts or self._writer.blocked:
             return
-        repeats = self._sensor.swap_repeats()
-        for begin in range(0, len(repeats), DRAIN_RECORDS):
-            self._pending.add(repeats[begin : begin + DRAIN_RECORDS], self._large_empty)
-            if self._pending.full:
-                self._close_batch()
+        repeats = self._reading.source.swap_repeats()
+        if not len(repeats.small):
+            if repeats.positions:
+                self._reading.spooled(repeats.positions, {}, {})
+            return
+        if self._pending.records + len(repeats.small) > MAX_RECORDS and not self._close_batch():
+            # They wait with the rest, behind what the disk does not take.
+            self._parts.append((self._reading, Part(repeats.small, self._large_empty, (), repeats.positions, {})))
+            return
+        self._pending.add(repeats.small, self._large_empty, repeats.positions)
+        if self._pending.full:
+            self._close_batch()
 
     def _close_batch(self) -> bool:
         """Write what is pending, then let the kernel reuse the room. False: the disk has no room, all is kept."""
-        if not self._parts:
-            self._parts = self._pending.take(apart=self._late)
+        if not self._parts and not self._pending.empty:
+            self._parts = [(self._reading, part) for part in self._pending.take(apart=self._late)]
         while self._parts:
-            part = self._parts[0]
+            reading, part = self._parts[0]
+            taken = {kind: n for kind, n in count_kinds(part.small, part.large).items() if kind not in MADE_HERE}
+            progress = reading.progress.after(part.positions, taken, part.told)
             try:
                 file = self._writer.write(
-                    part.small, part.large, part.losses, part.positions, late=self._late
+                    part.small, part.large, part.losses, progress if progress.rings else None, late=self._late
                 )
             except SpoolError as e:
                 log.debug("a batch waits in memory", extra={"reason": str(e)})
                 return False
             del self._parts[0]
-            self._sensor.commit(part.positions)
+            reading.spooled(part.positions, taken, part.told)
             self._sender.tell("spooled", file.name)
         return True
 
@@ -182,6 +248,16 @@ class Drainer:
             elif what == "corrupt":
                 self._sender.begins(None)
                 self._writer.corrupt(rest[0], rest[2], rest[1])
+            elif what == "canary":
+                self._sender.tell("result", rest[0], self._canary(rest[0]))
+
+    def _canary(self, id: str) -> str:
+        """Provoke the effect of a test alert. Empty when it was done, else why not."""
+        try:
+            self._sensor.canary(id)
+        except (SensorError, OSError, ValueError) as e:
+            return str(e)
+        return ""
 
     def _identity(self, raw: bytes) -> None:
         """A record that the sender made: which model an instance is."""
@@ -194,25 +270,24 @@ class Drainer:
     def _status(self) -> None:
         """Count what the kernel lost, and tell the sender how things stand."""
         self._proof.poll()
-        counters = self._sensor.counters()
-        self._writer.ledger.follow(counters)
-        for cell, total in counters.items():
-            if cell[0] in LOSS_HOPS:
-                self._pending.add_loss(*cell, total - self._lost.get(cell, 0))
-                self._lost[cell] = total
-        # The kernel counts a drop before its gap can be read: more gaps than drops were lost in some other way.
-        unexplained = self._gaps - sum(n for (hop, _), n in self._lost.items() if hop == "ring_dropped")
-        if unexplained > 0:
-            self._gaps -= unexplained
+        counters = self._reading.source.counters()
+        self._writer.ledger.follow(self._reading.progress.rings, counters)
+        for (hop, kind), total in counters.items():
+            if hop in LOSS_HOPS:
+                self._pending.add_loss(hop, kind, *self._reading.lost(hop, kind, total))
+        if unexplained := self._reading.unexplained():
             self._writer.ledger.add("ring_dropped", {"all": unexplained})
             self._pending.add_loss("ring_dropped", "all", unexplained)
         self._sender.tell("status", self.status())
 
-    def _tell_of_last_run(self) -> None:
-        """Events that the kernel had counted and nobody had spooled went with the rings of an agent that was killed."""
+    def _settle_lost(self) -> None:
+        """Events that the kernel had counted and nobody had spooled went with their rings: in a reboot, or with an agent that was
+        killed where nothing can be pinned."""
         ledger = self._writer.ledger
+        waiting = self._waiting()
         for kind in ledger.kinds("seen") | (ledger.kinds("drained") - MADE_HERE):
-            lost = ledger.count("seen", kind) - ledger.count("ring_dropped", kind) - ledger.count("drained", kind)
+            here = ledger.count("drained", kind) + waiting.get(kind, 0)
+            lost = ledger.count("seen", kind) - ledger.count("ring_dropped", kind) - here
             if lost > 0:
                 log.warning("events were lost when the agent ended", extra={"kind": kind, "count": lost})
                 ledger.add("ring_dropped", {kind: lost})
@@ -221,9 +296,17 @@ class Drainer:
                 # The saved total is up to a second older than the last batch: what was drained was seen.
                 ledger.add("seen", {kind: -lost})
 
+    def _waiting(self) -> dict[str, int]:
+        """Events by kind that are in memory only."""
+        waiting = self._pending.kinds()
+        for _, part in self._parts:
+            for kind, count in count_kinds(part.small, part.large).items():
+                waiting[kind] = waiting.get(kind, 0) + count
+        return waiting
+
     def status(self) -> dict[str, Any]:
         """For the heartbeat: the ledger of the hops on this host, doors, spool and problems."""
-        waiting = self._pending.kinds()
+        waiting = self._waiting()
         ledger = [
             (hop, kind, count + (waiting.pop(kind, 0) if hop == "drained" else 0))
             for hop, kind, count in self._writer.ledger.rows()
@@ -239,9 +322,11 @@ class Drainer:
             "spool_bytes": self._writer.bytes,
             "last_number": self._writer.last_number,
             "uptime_ns": int((time.monotonic() - self._started) * 1e9),
+            "mode": self._mode,
+            "mode_reason": self._reason,
         }
 
-    def _finish(self) -> None:
+    def _finish(self, keep_hooks: bool) -> None:
         """Spool all there is, give the sender a moment to deliver it, and leave the spool as the next start wants it."""
         self._proof.stop()
         self._spool_all()
@@ -249,22 +334,18 @@ class Drainer:
         self._sender.tell("status", self.status())
         self._hear(self._sender.stop(timeout_s=10.0))
         # What happened while the sender delivered goes with the next start.
+        if not keep_hooks:
+            self._sensor.detach()
+        self._read_predecessors()
         self._spool_all()
         self._writer.close()
 
     def _spool_all(self) -> None:
-        self._drain()
-        self._repeats()
+        """Everything that the source being read has now; a drain takes a bounded part, and repeats come in two generations."""
+        for _ in range(SPOOL_ALL_ROUNDS):
+            self._drain()
+            self._repeats()
+            if not self._close_batch() or not self._busy:
+                break
         self._status()
-        if self._parts or not self._pending.empty:
-            self._close_batch()
-
-
-def raise_priority() -> None:
-    """Before other work on a busy host; objects made so far are never looked at again by the garbage collector."""
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, -10)
-    except OSError as e:
-        log.warning("priority cannot be raised", extra={"reason": e.strerror})
-    gc.collect()
-    gc.freeze()
+        self._close_batch()

@@ -1,6 +1,6 @@
 """The loss ledger of this host: how many events of each kind reached each hop since the epoch began.
 
-Kernel-side hops are read as running totals that begin anew with each load of the sensor; the hops of the spool and of the
+Kernel-side hops are read as running totals, which outlive the agent together with the rings; the hops of the spool and of the
 stream are added to batch by batch. The spool keeps the counts on disk, in the same file as the batch numbers, so that they
 agree after a crash.
 """
@@ -14,13 +14,18 @@ from modelward_proto.kinds import HOPS
 Row = tuple[str, str, int]
 """(hop, kind, count)"""
 
+Total = tuple[str, str, str, int]
+"""(rings, hop, kind, count)"""
+
 
 class Ledger:
     """Counts by (hop, kind)."""
 
-    def __init__(self, rows: Iterable[Row] = ()) -> None:
+    def __init__(self, rows: Iterable[Row] = (), totals: Iterable[Total] = ()) -> None:
         self._counts: dict[tuple[str, str], int] = {(hop, kind): int(count) for hop, kind, count in rows}
-        self._totals: dict[tuple[str, str], int] = {}
+        self._totals: dict[str, dict[tuple[str, str], int]] = {}
+        for rings, hop, kind, count in totals:
+            self._totals.setdefault(rings, {})[hop, kind] = count
 
     def add(self, hop: str, kinds: Mapping[str, int]) -> None:
         """Count events that reached a hop."""
@@ -29,12 +34,25 @@ class Ledger:
         for kind, count in kinds.items():
             self._counts[hop, kind] = self._counts.get((hop, kind), 0) + count
 
-    def follow(self, totals: Mapping[tuple[str, str], int]) -> None:
-        """Take over running totals of the sensor. A total that fell began anew: all of it is added."""
+    def begin(self, rings: str, totals: Mapping[tuple[str, str], int]) -> None:
+        """What was counted beside these rings before is not of this epoch."""
+        self._totals[rings] = dict(totals)
+
+    def follow(self, rings: str, totals: Mapping[tuple[str, str], int]) -> None:
+        """Take over running totals that are kept beside these rings."""
+        before = self._totals.setdefault(rings, {})
         for cell, total in totals.items():
-            before = self._totals.get(cell, 0)
-            self._counts[cell] = self._counts.get(cell, 0) + (total - before if total >= before else total)
-            self._totals[cell] = total
+            if (grown := total - before.get(cell, 0)) > 0:
+                self._counts[cell] = self._counts.get(cell, 0) + grown
+                before[cell] = total
+
+    def forget(self, rings: str) -> None:
+        """These rings are gone."""
+        self._totals.pop(rings, None)
+
+    def totals(self) -> list[Total]:
+        """Kernel counts that were taken in, for the next agent."""
+        return [(rings, hop, kind, n) for rings, totals in self._totals.items() for (hop, kind), n in totals.items()]
 
     def count(self, hop: str, kind: str | None = None) -> int:
         """Events of one kind, or of all, that reached a hop."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from modelward_agent.sensor.progress import Cell
 from modelward_agent.sensor.records import joined
 from modelward_agent.spool.batch import Layout, Loss, count_kinds
 
@@ -31,6 +32,8 @@ class Part:
     large: Records
     losses: tuple[Loss, ...]
     positions: dict[int, int]
+    told: dict[Cell, int]
+    """totals of the kernel's counts of loss that these losses bring the collector up to"""
 
 
 class Pending:
@@ -50,10 +53,12 @@ class Pending:
         self._positions.update(positions or {})
         self._begin(bool(len(small) or len(large)))
 
-    def add_loss(self, hop: str, kind: str, count: int) -> None:
-        """Events are known to be lost: the batch will say so."""
+    def add_loss(self, hop: str, kind: str, count: int, total: int | None = None) -> None:
+        """Events are known to be lost: the batch will say so. ``total``: where the kernel's count of them stands."""
         if count > 0:
             self._losses[hop, kind] = self._losses.get((hop, kind), 0) + count
+            if total is not None:
+                self._told[hop, kind] = total
             self._begin(True)
 
     @property
@@ -84,16 +89,16 @@ class Pending:
         small = joined(self._small, self._layout.small)
         large = joined(self._large, self._layout.large)
         losses = tuple((hop, kind, count) for (hop, kind), count in self._losses.items())
-        positions = self._positions
+        positions, told = self._positions, self._told
         self._clear()
         if not apart:
-            return [Part(small, large, losses, positions)]
+            return [Part(small, large, losses, positions, told)]
         control_small, control_large = small["ring"] < CONTROL_RINGS, large["ring"] < CONTROL_RINGS
         control = {ring: p for ring, p in positions.items() if ring < CONTROL_RINGS}
         rest = {ring: p for ring, p in positions.items() if ring >= CONTROL_RINGS}
         parts = [
-            Part(small[control_small], large[control_large], losses, control),
-            Part(small[~control_small], large[~control_large], (), rest),
+            Part(small[control_small], large[control_large], losses, control, told),
+            Part(small[~control_small], large[~control_large], (), rest, {}),
         ]
         return [p for p in parts if len(p.small) or len(p.large) or p.losses]
 
@@ -102,6 +107,7 @@ class Pending:
         self._large: list[Records] = []
         self._losses: dict[tuple[str, str], int] = {}
         self._positions: dict[int, int] = {}
+        self._told: dict[Cell, int] = {}
         self._since: float | None = None
         self.records = 0
         self.bytes = 0

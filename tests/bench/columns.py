@@ -33,7 +33,7 @@ def measure(report: Report, records: np.ndarray[Any, Any]) -> None:
     records = np.resize(records, ROWS)
     batch = SimpleNamespace(
         epoch=bytes(16), number=1, batch_time_ns=time.time_ns(), wall_offset_ns=time.time_ns() - time.monotonic_ns(),
-        small=records, large=np.zeros(0, LARGE), losses=(), late=False, checksum=0, boot_id="0" * 36, kinds={}, positions={},
+        small=records, large=np.zeros(0, LARGE), losses=(), late=False, checksum=0, boot_id="0" * 36, kinds={},
     )
     enricher = Enricher(boot_id="0" * 36)
     judging = Judging([])

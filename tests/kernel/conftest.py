@@ -60,8 +60,9 @@ class Host:
     def _swap(self) -> None:
         self._swapped = time.monotonic()
         repeats = self.sensor.swap_repeats()
-        if repeats.size:
-            self._raw.append(repeats)
+        if repeats.small.size:
+            self._raw.append(repeats.small)
+        self.sensor.commit(repeats.positions)
 
     def pump_for(self, seconds: float) -> None:
         end = time.monotonic() + seconds

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from modelward_agent import proving, supervise
 from modelward_agent.drainer import Drainer
 from modelward_agent.proving import Proof
 from modelward_agent.sensor.doors import DoorReport
+from modelward_agent.sensor.progress import Progress
 from modelward_agent.sensor.rings import Drained
 from modelward_agent.spool.batch import Layout
 from modelward_agent.spool.reader import SpoolReader
@@ -40,12 +41,28 @@ class FakeSensor:
     committed: dict[int, int] = field(default_factory=dict)
     on_commit: Callable[[], None] = lambda: None
     ticks: int = 0
+    swaps: int = 0
+    at: Progress = field(default_factory=lambda: Progress(os.urandom(4).hex()))
+    before: list[FakeSensor] = field(default_factory=list)
+    did: list[str] = field(default_factory=list)
+
+    def progress(self) -> Progress:
+        return self.at
+
+    def resume(self, progress: Progress) -> None:
+        self.did.append("resume")
+
+    def keep(self, progress: Progress) -> None:
+        self.at = progress
+
+    def predecessors(self) -> Sequence[FakeSensor]:
+        return self.before
 
     def drain(self, max_records: int = 65536) -> Drained:
         nothing = Drained(np.empty(0, self.layout.small), np.empty(0, self.layout.large), {}, {})
         return self.script.pop(0) if self.script else nothing
 
-    def commit(self, positions: dict[int, int]) -> None:
+    def commit(self, positions: Mapping[int, int]) -> None:
         self.on_commit()
         self.committed.update(positions)
 
@@ -55,14 +72,32 @@ class FakeSensor:
     def tick(self) -> None:
         self.ticks += 1
 
-    def swap_repeats(self) -> np.ndarray[Any, Any]:
-        return self.repeats.pop(0) if self.repeats else np.empty(0, self.layout.small)
+    def swap_repeats(self) -> Drained:
+        large = np.empty(0, self.layout.large)
+        if not self.repeats:
+            return Drained(np.empty(0, self.layout.small), large)
+        self.swaps += 1
+        return Drained(self.repeats.pop(0), large, {255: self.swaps})
 
     def counters(self) -> dict[tuple[str, str], int]:
         return dict(self.totals)
 
     def doors(self) -> Sequence[DoorReport]:
         return [DoorReport("exec", "tp_btf", "first choice", True, "")]
+
+    def canary(self, id: str) -> None:
+        self.did.append(f"canary {id}")
+        if id == "bad":
+            raise ValueError("not that one")
+
+    def detach(self) -> None:
+        self.did.append("detach")
+
+    def close(self) -> None:
+        self.did.append("close")
+
+    def leave(self) -> None:
+        self.did.append("leave")
 
 
 IDLE = "import sys, time; time.sleep(60)"
@@ -182,8 +217,8 @@ def test_in_an_outage_opens_are_apart_from_what_a_full_spool_must_keep(
     mixed[3:] = records(2, Kind.PROCESS_EXEC, ring=0)
     drainer, sensor, writer = agent([Drained(mixed, NOTHING, {0: 4, 2: 8}, {})])
     turn(drainer, lambda: bool(sensor.committed))
-    assert [(dict(b.kinds), dict(b.positions)) for b in spooled(writer)] == [
-        ({"exec": 2}, {0: 4}), ({"file_open": 3}, {2: 8}),
+    assert [(dict(b.kinds), dict(b.progress.positions)) for b in spooled(writer)] == [
+        ({"exec": 2}, {0: 4}), ({"file_open": 3}, {0: 4, 2: 8}),
     ]
 
 
@@ -195,12 +230,26 @@ def test_drops_that_the_kernel_counted_become_losses_by_kind(agent: Callable[...
     assert writer.ledger.count("ring_dropped", "file_open") == 4
 
 
-def test_gaps_that_no_counter_explains_become_losses_too(agent: Callable[..., Any]) -> None:
+def test_gaps_that_no_counter_explains_become_losses_too(agent: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drainer_module, "STATUS_S", 0.0)
     drainer, sensor, writer = agent([Drained(records(1), NOTHING, {}, {(2, 0): 4, (0, 1): 2})])
     sensor.totals = {("ring_dropped", "file_open"): 1}
-    turn(drainer, lambda: writer.last_number == 1)
-    assert set(spooled(writer)[0].losses) == {("ring_dropped", "file_open", 1), ("ring_dropped", "all", 5)}
+    turn(drainer, lambda: writer.ledger.count("ring_dropped") > 1)
+    turn(drainer, lambda: drainer._pending.empty)
+    assert {loss for b in spooled(writer) for loss in b.losses} == {("ring_dropped", "file_open", 1), ("ring_dropped", "all", 5)}
     assert writer.ledger.count("ring_dropped") == 6
+
+
+def test_a_gap_that_a_late_record_fills_or_a_late_count_explains_is_no_loss_of_its_own(agent: Callable[..., Any]) -> None:
+    script = [Drained(records(1), NOTHING, {}, {(2, 0): missing}) for missing in (4, -1)]
+    drainer, sensor, writer = agent(script)
+    drainer._drain()
+    drainer._status()
+    sensor.totals = {("ring_dropped", "file_open"): 3}
+    for _ in range(4):
+        drainer._status()
+    assert writer.ledger.rows()[0] == ("ring_dropped", "file_open", 3)
+    assert writer.ledger.count("ring_dropped") == 3
 
 
 def test_repeats_are_spooled_with_their_counts(agent: Callable[..., Any]) -> None:
@@ -301,7 +350,8 @@ for what, *rest in hear():
     sensor.script.append(Drained(records(1), NOTHING, {2: 1}, {}))
     sensor.repeats.append(records(1, ring=255))
     drainer.run(lambda: True)
-    assert sensor.committed == {2: 1}
+    assert sensor.committed == {2: 1, 255: 1}
+    assert sensor.did == ["detach"]
     assert writer.ledger.count("spooled") == 2
     assert drainer._sender.pid is None
     assert (writer.folder.path / "state.json").read_text().find('"clean": true') > 0

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modelward_agent.sensor.progress import Progress
 from modelward_agent.spool import writer as writer_module
 from modelward_agent.spool.batch import CorruptBatch, Layout, SpooledBatch, count_kinds, decode, encode, peek
 from modelward_agent.spool.folder import BatchFile, SpoolError
@@ -79,12 +80,13 @@ def test_batch_comes_back_as_written(spool: Callable[..., SpoolWriter]) -> None:
     writer = spool()
     small, large = records(3, Kind.NET_CONNECT), records(2, Kind.PROCESS_EXEC, large=True)
     large["text"] = np.void(b"\xff\x00\x1b[31m" + bytes(8522))
-    writer.write(small, large, [("ring_dropped", "file_open", 7)], {0: 11, 3: 22})
+    progress = Progress("rings", 5, {0: 11, 3: 22}, {"exec": 9}, {("ring_dropped", "file_open"): 7})
+    writer.write(small, large, [("ring_dropped", "file_open", 7)], progress)
     (batch,) = drain(reader_of(writer))
     assert batch.small.tobytes() == small.tobytes()
     assert batch.large.tobytes() == large.tobytes()
     assert batch.losses == (("ring_dropped", "file_open", 7),)
-    assert batch.positions == {0: 11, 3: 22}
+    assert batch.progress == progress
     assert dict(batch.kinds) == {"connect": 3, "exec": 2, "loss": 7}
     assert (batch.number, batch.epoch, batch.boot_id, batch.late) == (1, writer.folder.epoch, "boot-1", False)
 
@@ -109,13 +111,14 @@ def test_any_records_survive_encode_and_decode(
     ]
     batch = SpooledBatch(
         epoch=b"e" * 16, number=seed, batch_time_ns=times[0], wall_offset_ns=times[1], small=arrays[0], large=arrays[1],
-        losses=tuple(losses), late=late, checksum=0, boot_id="b", kinds={"x": 1}, positions=positions,
+        losses=tuple(losses), late=late, checksum=0, boot_id="b", kinds={"x": 1},
+        progress=Progress("r", seed, positions, {"exec": seed}, {(hop, kind): n for hop, kind, n in losses}),
     )
     buffers, checksum = encode(batch, LAYOUT)
     again = decode(b"".join(bytes(b) for b in buffers), LAYOUT, b"e" * 16, seed)
     assert again.small.tobytes() == arrays[0].tobytes()
     assert again.large.tobytes() == arrays[1].tobytes()
-    assert (again.losses, again.late, again.positions) == (tuple(losses), late, positions)
+    assert (again.losses, again.late, again.progress) == (tuple(losses), late, batch.progress)
     assert (again.batch_time_ns, again.wall_offset_ns) == times
     assert again.checksum == checksum
 
@@ -382,7 +385,7 @@ def test_what_went_to_make_room_for_a_batch_is_told_by_the_next_one(tiny_disk: P
         writer.write(records(100), NOTHING)
     file = writer.write(records(1), NOTHING)
     kind = EVENT_NAMES[int(records(1)["kind"][0])]
-    assert ("evicted", kind, 100) in peek(tiny_disk / "spool" / file.name)[1]
+    assert ("evicted", kind, 100) in peek(tiny_disk / "spool" / file.name).losses
     writer.close()
 
 

@@ -64,8 +64,10 @@ def main() -> int:
             sensor.commit(drained.positions)
             turn += 1
             if turn % 20 == 0:
-                for record in sensor.swap_repeats():
+                repeats = sensor.swap_repeats()
+                for record in repeats.small:
                     print(_line(record))
+                sensor.commit(repeats.positions)
             sys.stdout.flush()
     except KeyboardInterrupt:
         pass

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from modelward_agent.enrich.proc_files import ProcFiles
-from modelward_agent.sensor.libbpf import Object
+from modelward_agent.sensor.kernel import Kernel
 from modelward_agent.sensor.servers import Lists, is_server
 
 _EXCLUDED, _SERVER = 1, 2
@@ -36,14 +36,14 @@ def running_servers(names: Lists, proc: Path = Path("/proc")) -> Iterator[int]:
             yield pid
 
 
-def exclude(kernel: Object, pids: Iterable[int]) -> None:
+def exclude(kernel: Kernel, pids: Iterable[int]) -> None:
     """The agent's own processes: neither they nor what they start is ever tracked."""
     wanted = kernel.map("wanted")
     for pid in pids:
         wanted.update(struct.pack("=I", pid), struct.pack("=I", _EXCLUDED))
 
 
-def adopt_running(kernel: Object, names: Lists, adopted: Callable[[], int], step: Callable[[int], None]) -> None:
+def adopt_running(kernel: Kernel, names: Lists, adopted: Callable[[], int], step: Callable[[int], None]) -> None:
     """At start, with the hooks attached: find servers and holders of artifacts, tag their tasks, rebuild
     their phase.
 
@@ -72,13 +72,13 @@ def adopt_running(kernel: Object, names: Lists, adopted: Callable[[], int], step
         wanted.delete(struct.pack("=I", pid))
 
 
-def adopt_descendants(kernel: Object, adopted: Callable[[], int]) -> None:
+def adopt_descendants(kernel: Kernel, adopted: Callable[[], int]) -> None:
     """Tag and announce threads and children that a process had before it became tracked."""
     _tag(kernel, adopted)
     kernel.programs["announce"].iterate()
 
 
-def _tag(kernel: Object, adopted: Callable[[], int]) -> None:
+def _tag(kernel: Kernel, adopted: Callable[[], int]) -> None:
     """Tag what belongs to tagged processes, until nothing is new."""
     before = adopted()
     for _ in range(_ROUNDS):

@@ -10,6 +10,8 @@ import ctypes
 import errno
 import os
 import re
+import struct
+from collections.abc import Callable
 from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -18,6 +20,11 @@ from modelward_agent.sensor.errors import SensorError
 
 _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 _WARN = 0
+
+# enum bpf_attach_type, UAPI
+_CGROUP = {"cgroup/connect4": 10, "cgroup/connect6": 11}
+_ITERATOR = 28
+_PERF_EVENT = 41
 
 
 class _TestRun(ctypes.Structure):
@@ -43,26 +50,31 @@ def _load() -> ctypes.CDLL:
         ("bpf_object__load", c_int, (pointer,)),
         ("bpf_object__close", None, (pointer,)),
         ("bpf_object__next_program", pointer, (pointer, pointer)),
+        ("bpf_object__next_map", pointer, (pointer, pointer)),
         ("bpf_object__find_map_by_name", pointer, (pointer, c_char_p)),
         ("bpf_program__name", c_char_p, (pointer,)),
         ("bpf_program__section_name", c_char_p, (pointer,)),
         ("bpf_program__set_autoload", c_int, (pointer, c_bool)),
         ("bpf_program__fd", c_int, (pointer,)),
         ("bpf_program__attach", pointer, (pointer,)),
-        ("bpf_program__attach_tracepoint", pointer, (pointer, c_char_p, c_char_p)),
-        ("bpf_program__attach_cgroup", pointer, (pointer, c_int)),
-        ("bpf_program__attach_iter", pointer, (pointer, pointer)),
+        ("bpf_raw_tracepoint_open", c_int, (c_char_p, c_int)),
+        ("bpf_link_create", c_int, (c_int, c_int, c_int, pointer)),
         ("bpf_link__destroy", c_int, (pointer,)),
         ("bpf_link__fd", c_int, (pointer,)),
         ("bpf_iter_create", c_int, (c_int,)),
         ("bpf_map__fd", c_int, (pointer,)),
-        ("bpf_map__max_entries", c_uint32, (pointer,)),
+        ("bpf_map__name", c_char_p, (pointer,)),
+        ("bpf_map__reuse_fd", c_int, (pointer, c_int)),
         ("bpf_map__set_max_entries", c_int, (pointer, c_uint32)),
         ("bpf_map_update_elem", c_int, (c_int, pointer, pointer, c_uint64)),
         ("bpf_map_lookup_elem", c_int, (c_int, pointer, pointer)),
         ("bpf_map_delete_elem", c_int, (c_int, pointer)),
+        ("bpf_map_get_next_key", c_int, (c_int, pointer, pointer)),
+        ("bpf_map_lookup_batch", c_int, (c_int, pointer, pointer, pointer, pointer, POINTER(c_uint32), pointer)),
         ("bpf_map_lookup_and_delete_batch", c_int, (c_int, pointer, pointer, pointer, pointer, POINTER(c_uint32), pointer)),
         ("bpf_prog_test_run_opts", c_int, (c_int, POINTER(_TestRun))),
+        ("bpf_obj_pin", c_int, (c_int, c_char_p)),
+        ("bpf_obj_get", c_int, (c_char_p,)),
         ("bpf_obj_get_info_by_fd", c_int, (c_int, pointer, POINTER(c_uint32))),
         ("libbpf_num_possible_cpus", c_int, ()),
         ("libbpf_set_print", pointer, (_PRINT,)),
@@ -116,24 +128,14 @@ def _log() -> Log:
 
 
 class Map:
-    """A map of a loaded object, by file descriptor."""
+    """A map in the kernel, by file descriptor. Whoever made it closes it."""
 
-    def __init__(self, library: ctypes.CDLL, handle: int, name: str) -> None:
+    def __init__(self, library: ctypes.CDLL, fd: int, name: str) -> None:
         self._library = library
-        self._handle = handle
+        self.fd = fd
         self.name = name
-
-    @property
-    def fd(self) -> int:
-        return int(self._library.bpf_map__fd(self._handle))
-
-    @property
-    def max_entries(self) -> int:
-        return int(self._library.bpf_map__max_entries(self._handle))
-
-    def resize(self, entries: int) -> None:
-        """Before the load only. Raises OSError."""
-        _check(self._library.bpf_map__set_max_entries(self._handle, entries), f"size of map {self.name}")
+        info = _info(library, fd, f"map {name}")
+        _type, self.id, self.key_size, self.value_size, self.max_entries = struct.unpack_from("=5I", info)
 
     def update(self, key: bytes, value: bytes) -> None:
         """Raises OSError."""
@@ -149,30 +151,57 @@ class Map:
         _check(self._library.bpf_map_lookup_elem(self.fd, key, value), f"look-up in map {self.name}")
         return value.raw
 
+    @property
+    def empty(self) -> bool:
+        """Whether a hash map holds nothing."""
+        key = ctypes.create_string_buffer(self.key_size)
+        return int(self._library.bpf_map_get_next_key(self.fd, None, key)) == -errno.ENOENT
+
+    def keys(self) -> list[bytes]:
+        """All keys of a hash map that nobody else changes."""
+        found: list[bytes] = []
+        key = ctypes.create_string_buffer(self.key_size)
+        while self._library.bpf_map_get_next_key(self.fd, found[-1] if found else None, key) == 0:
+            found.append(key.raw)
+        return found
+
+    def read_array(self, value_bytes: int) -> bytes:
+        """The values of an array, ``value_bytes`` each (per CPU: of all together). Raises OSError."""
+        keys = ctypes.create_string_buffer(4 * self.max_entries)
+        values = ctypes.create_string_buffer(value_bytes * self.max_entries)
+        self.read_all(ctypes.addressof(keys), ctypes.addressof(values), self.max_entries)
+        return values.raw
+
+    def read_all(self, keys: int, values: int, room: int) -> int:
+        """Read every entry into two buffers (addresses) with room for ``room``; returns how many there are. Raises OSError."""
+        return self._all(self._library.bpf_map_lookup_batch, keys, values, room)
+
     def take_all(self, keys: int, values: int, room: int) -> int:
-        """Read and delete every entry into two buffers (addresses) with room for ``room``; returns how many
-        there were. Raises OSError."""
+        """The same, and delete them."""
+        return self._all(self._library.bpf_map_lookup_and_delete_batch, keys, values, room)
+
+    def _all(self, call: Callable[..., int], keys: int, values: int, room: int) -> int:
         cursor = c_uint64()
         count = c_uint32(room)
-        err = self._library.bpf_map_lookup_and_delete_batch(
-            self.fd, None, byref(cursor), keys, values, byref(count), None)
-        if err and -err != 2:  # ENOENT: that was the last
-            _check(err, f"drain of map {self.name}")
+        err = call(self.fd, None, byref(cursor), keys, values, byref(count), None)
+        if err and -err != errno.ENOENT:  # ENOENT: that was the last
+            _check(err, f"read of map {self.name}")
         return int(count.value)
 
 
 class Program:
-    """A program of an object."""
+    """A program in the kernel, by file descriptor; before its object is loaded, only something to skip."""
 
-    def __init__(self, library: ctypes.CDLL, handle: int) -> None:
+    def __init__(self, library: ctypes.CDLL, name: str, section: str, fd: int = -1, handle: int = 0) -> None:
         self._library = library
         self._handle = handle
-        self.name: str = library.bpf_program__name(handle).decode()
-        self.section: str = library.bpf_program__section_name(handle).decode()
+        self._fd = fd
+        self.name = name
+        self.section = section
 
     @property
     def fd(self) -> int:
-        return int(self._library.bpf_program__fd(self._handle))
+        return int(self._library.bpf_program__fd(self._handle)) if self._handle else self._fd
 
     def skip(self) -> None:
         """Do not load it."""
@@ -180,32 +209,39 @@ class Program:
 
     def attach(self) -> Link:
         """Attach as its section says. Raises OSError."""
-        return self._link(self._library.bpf_program__attach(self._handle))
-
-    def attach_tracepoint(self, category: str, name: str) -> Link:
-        """Attach to one more tracepoint; needs tracefs. Raises OSError."""
-        return self._link(self._library.bpf_program__attach_tracepoint(self._handle, category.encode(), name.encode()))
-
-    def attach_cgroup(self, directory: int) -> Link:
-        """Attach to a cgroup (v2) given as a descriptor. Raises OSError."""
-        return self._link(self._library.bpf_program__attach_cgroup(self._handle, directory))
-
-    def _link(self, handle: int | None) -> Link:
+        if not self.section.startswith("kprobe/"):
+            return self._link(self._library.bpf_raw_tracepoint_open(None, self.fd))
+        handle = self._library.bpf_program__attach(self._handle)
         if not handle:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), self.name)
-        return Link(self._library, handle)
+        # Only asked whether it works: the descriptor goes with the object.
+        fd = os.dup(self._library.bpf_link__fd(handle))
+        self._library.bpf_link__destroy(handle)
+        return Link(self._library, fd)
+
+    def attach_tracepoint(self, event: int) -> Link:
+        """Attach to one more tracepoint, given by its perf event. Raises OSError."""
+        return self._link(self._library.bpf_link_create(self.fd, event, _PERF_EVENT, None))
+
+    def attach_cgroup(self, directory: int) -> Link:
+        """Attach to a cgroup (v2) given as a descriptor. Raises OSError."""
+        return self._link(self._library.bpf_link_create(self.fd, directory, _CGROUP[self.section], None))
+
+    def _link(self, fd: int) -> Link:
+        _check(fd, self.name)
+        return Link(self._library, fd)
 
     def iterate(self) -> bytes:
         """Run an iterator program over everything once and return what it wrote. Raises OSError."""
-        link = self._link(self._library.bpf_program__attach_iter(self._handle, None))
+        link = self._link(self._library.bpf_link_create(self.fd, 0, _ITERATOR, None))
         try:
-            fd = int(self._library.bpf_iter_create(self._library.bpf_link__fd(link.handle)))
+            fd = int(self._library.bpf_iter_create(link.fd))
             _check(fd, f"iterator {self.name}")
             with os.fdopen(fd, "rb", buffering=0) as stream:
                 return stream.read() or b""
         finally:
-            link.destroy()
+            link.close()
 
     def run(self, context: ctypes.Array[ctypes.c_char]) -> int:
         """Run a ``syscall`` program once with a context that it may change; returns its return value. Raises
@@ -216,28 +252,25 @@ class Program:
 
     def recursion_misses(self) -> int:
         """How often the kernel skipped the program because it was already running on that CPU."""
-        info = ctypes.create_string_buffer(256)
-        size = c_uint32(len(info))
-        _check(self._library.bpf_obj_get_info_by_fd(self.fd, info, byref(size)), f"info of {self.name}")
-        # offset of recursion_misses in struct bpf_prog_info, UAPI
-        return int.from_bytes(info.raw[208:216], "little") if size.value >= 216 else 0
+        # offset of recursion_misses in struct bpf_prog_info, UAPI; zero on kernels that do not count it
+        return int.from_bytes(_info(self._library, self.fd, f"program {self.name}")[208:216], "little")
 
 
 class Link:
-    """An attachment; the program runs until it is destroyed or the agent ends."""
+    """An attachment; the program runs until no descriptor and no pin holds it."""
 
-    def __init__(self, library: ctypes.CDLL, handle: int) -> None:
+    def __init__(self, library: ctypes.CDLL, fd: int) -> None:
         self._library = library
-        self.handle = handle
+        self.fd = fd
 
-    def destroy(self) -> None:
-        if self.handle:
-            self._library.bpf_link__destroy(self.handle)
-            self.handle = 0
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
 class Object:
-    """An object file opened by libbpf. Maps may be resized and programs skipped before :meth:`load`."""
+    """An object file opened by libbpf. Maps may be resized or taken from elsewhere and programs skipped before :meth:`load`."""
 
     def __init__(self, path: Path) -> None:
         self._library = _load()
@@ -250,15 +283,35 @@ class Object:
         self.programs: dict[str, Program] = {}
         at = self._library.bpf_object__next_program(handle, None)
         while at:
-            program = Program(self._library, at)
-            self.programs[program.name] = program
+            name = self._library.bpf_program__name(at).decode()
+            section = self._library.bpf_program__section_name(at).decode()
+            self.programs[name] = Program(self._library, name, section, handle=at)
             at = self._library.bpf_object__next_program(handle, at)
 
-    def map(self, name: str) -> Map:
+    def maps(self) -> dict[str, Map]:
+        """The maps of a loaded object."""
+        found: dict[str, Map] = {}
+        at = self._library.bpf_object__next_map(self._handle, None)
+        while at:
+            name = self._library.bpf_map__name(at).decode()
+            # libbpf names those of the compiler after the object, as far as a name is long.
+            found["." + name.partition(".")[2] if "." in name else name] = Map(self._library, self._library.bpf_map__fd(at), name)
+            at = self._library.bpf_object__next_map(self._handle, at)
+        return found
+
+    def resize(self, name: str, entries: int) -> None:
+        """Before the load only. Raises OSError."""
+        _check(self._library.bpf_map__set_max_entries(self._map(name), entries), f"size of map {name}")
+
+    def reuse(self, name: str, fd: int) -> None:
+        """Take a map that exists already instead of a new one, before the load. Raises OSError."""
+        _check(self._library.bpf_map__reuse_fd(self._map(name), fd), f"reuse of map {name}")
+
+    def _map(self, name: str) -> int:
         handle = self._library.bpf_object__find_map_by_name(self._handle, name.encode())
         if not handle:
             raise SensorError(f"the kernel object has no map {name}: it is older than this agent")
-        return Map(self._library, handle, name)
+        return int(handle)
 
     def load(self) -> int:
         """0 or a positive errno; :attr:`log` says which program was refused."""
@@ -268,6 +321,36 @@ class Object:
         if self._handle:
             self._library.bpf_object__close(self._handle)
             self._handle = 0
+
+
+def pin(fd: int, path: Path) -> None:
+    """Keep a map, program or link in the kernel under a name in a bpf file system. Raises OSError."""
+    _check(_load().bpf_obj_pin(fd, str(path).encode()), f"pin {path}")
+
+
+def pinned(path: Path) -> int:
+    """A new descriptor of what is pinned there. Raises OSError."""
+    fd = int(_load().bpf_obj_get(str(path).encode()))
+    _check(fd, f"pin {path}")
+    return fd
+
+
+def pinned_map(path: Path, name: str) -> Map:
+    """Raises OSError."""
+    return Map(_load(), pinned(path), name)
+
+
+def pinned_program(path: Path, name: str, section: str) -> Program:
+    """Raises OSError."""
+    return Program(_load(), name, section, pinned(path))
+
+
+def _info(library: ctypes.CDLL, fd: int, what: str) -> bytes:
+    """What the kernel says of a map or program, zeros where it says nothing. Raises OSError."""
+    info = ctypes.create_string_buffer(256)
+    size = c_uint32(len(info))
+    _check(library.bpf_obj_get_info_by_fd(fd, info, byref(size)), f"info of {what}")
+    return info.raw
 
 
 def possible_cpus() -> int:

@@ -1,4 +1,4 @@
-"""Mounts the kernel file systems that the sensor needs, where the host has not."""
+"""Mounts the kernel file systems that the sensor needs, where the host has not; and takes away what it mounted."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from pathlib import Path
 TRACEFS = Path("/sys/kernel/tracing")
 BPFFS = Path("/sys/fs/bpf")
 _CGROUP2 = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
-_OWN_CGROUP2 = Path("/run/modelward/cgroup")
+_RUN = Path("/run/modelward")
+_OWN_CGROUP2 = _RUN / "cgroup"
+_MADE = _RUN / "mounts"
+"""The mounts that an agent made, a line each: others are not ours to take away."""
+_BPF_FS_MAGIC = 0xCAFE4A11
 
 
-def _mount(kind: str, target: Path) -> str | None:
-    """None when mounted, else why not."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"nodev", str(target).encode(), kind.encode(), 0, None):
-        return f"cannot mount {kind} at {target}: {os.strerror(ctypes.get_errno())}"
-    return None
+def prepare() -> None:
+    """Mount all that a sensor may want, while this process still may. What cannot be had is told by the door that misses it."""
+    tracefs()
+    cgroup2()
+    bpffs()
 
 
 def tracefs() -> str | None:
@@ -27,6 +30,13 @@ def tracefs() -> str | None:
     if not TRACEFS.is_dir():
         return "this kernel has no tracefs (CONFIG_TRACING)"
     return _mount("tracefs", TRACEFS)
+
+
+def bpffs() -> str | None:
+    """Make ``/sys/fs/bpf`` usable, where what is pinned outlives the agent; returns why not, or None."""
+    if not BPFFS.is_dir():
+        return "this kernel has no bpf file system (CONFIG_BPF_SYSCALL)"
+    return None if is_bpffs(BPFFS) else _mount("bpf", BPFFS)
 
 
 def cgroup2() -> Path | str:
@@ -41,3 +51,62 @@ def cgroup2() -> Path | str:
     except OSError as e:
         return f"cannot make {_OWN_CGROUP2}: {e.strerror}"
     return _mount("cgroup2", _OWN_CGROUP2) or _OWN_CGROUP2
+
+
+def unmount() -> list[str]:
+    """Take away the mounts that an agent made and that nothing uses; returns them. What is in use is left and remembered."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    removed: list[str] = []
+    left: list[str] = []
+    for target in _remembered():
+        if os.path.ismount(target) and not (is_bpffs(Path(target)) and any(Path(target).iterdir())):
+            (left if libc.umount2(target.encode(), 0) else removed).append(target)
+        elif os.path.ismount(target):
+            left.append(target)
+    if left:
+        _MADE.write_text("".join(f"{target}\n" for target in left))
+    else:
+        _MADE.unlink(missing_ok=True)
+    for directory in (_OWN_CGROUP2, _RUN):
+        try:
+            directory.rmdir()
+        except OSError:
+            break  # there is none, or it is in use
+    return removed
+
+
+def _mount(kind: str, target: Path) -> str | None:
+    """None when mounted, else why not."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"nodev", str(target).encode(), kind.encode(), 0, None):
+        return f"cannot mount {kind} at {target}: {os.strerror(ctypes.get_errno())}"
+    try:
+        _RUN.mkdir(mode=0o755, exist_ok=True)
+        with _MADE.open("a", encoding="utf-8") as made:
+            made.write(f"{target}\n")
+    except OSError:
+        pass  # it stays mounted, which harms nobody
+    return None
+
+
+def _remembered() -> list[str]:
+    try:
+        lines = _MADE.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    ours = {str(TRACEFS), str(BPFFS), str(_OWN_CGROUP2)}
+    return [line for line in dict.fromkeys(lines) if line in ours]
+
+
+class _StatFs(ctypes.Structure):
+    """The head of struct statfs."""
+
+    _fields_ = (("f_type", ctypes.c_long), ("rest", ctypes.c_char * 256))
+
+
+def is_bpffs(path: Path) -> bool:
+    """Whether a folder is in a bpf file system."""
+    found = _StatFs()
+    libc = ctypes.CDLL(None, use_errno=True)
+    failed = libc.statfs(os.fsencode(path), ctypes.byref(found))
+    return not failed and int(found.f_type) & 0xFFFFFFFF == _BPF_FS_MAGIC

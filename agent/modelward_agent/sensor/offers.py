@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from modelward_agent.sensor import libbpf, mounts, records
+from modelward_agent.sensor.attaching import attach_syscall
 from modelward_agent.sensor.doors import DoorReport
 from modelward_agent.sensor.errors import SensorError
 from modelward_agent.sensor.host import require_host
@@ -60,8 +61,11 @@ def _try(name: str) -> str | None:
 def _attach(program: libbpf.Program) -> str | None:
     if program.name == "run":
         return None
-    if program.name == "tracepoint" and (missing := mounts.tracefs()):
-        return missing
+    if program.name == "tracepoint":
+        if missing := mounts.tracefs():
+            return missing
+        attach_syscall(program, "sys_exit_openat").close()
+        return None
     if program.name == "iter":
         program.iterate()
         return None
@@ -71,11 +75,11 @@ def _attach(program: libbpf.Program) -> str | None:
             return root
         directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            program.attach_cgroup(directory).destroy()
+            program.attach_cgroup(directory).close()
         finally:
             os.close(directory)
         return None
-    program.attach().destroy()
+    program.attach().close()
     return None
 
 

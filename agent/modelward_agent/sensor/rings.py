@@ -28,7 +28,7 @@ class Drained:
 
     ``small`` and ``large`` are copies, of dtype SMALL and LARGE, each ordered by ``time_ns``. ``positions``
     is what ``Sensor.commit`` takes once the records are safe. ``gaps`` counts, by (ring, cpu), numbers newly
-    known to be missing: records for which the ring had no room.
+    known to be missing: records for which the ring had no room; below zero when some turn out to be late.
     """
 
     small: npt.NDArray[np.void]
@@ -80,6 +80,11 @@ class RingReader:
         if position > int(self._consumer[0]):
             self._consumer[0] = position
 
+    def resume(self, position: int) -> None:
+        """Begin at ``position``, unless the ring was read further already."""
+        self.commit(position)
+        self._read = int(self._consumer[0])
+
     def waiting(self) -> bool:
         return int(self._producer[0]) > self._read
 
@@ -93,11 +98,14 @@ class Gaps:
     """Finds records that are missing by their numbers, which the kernel takes before it asks the ring for
     room.
 
-    Two programs on one CPU may come out of order, so that a number seems missing until the next drain: only
-    what stays missing is told.
+    Two programs on one CPU may come out of order, so that a number seems missing until a later drain: then it
+    is taken back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, resumed: bool = False) -> None:
+        """``resumed``: there were records before the first that is to come."""
+        self._resumed = resumed
+        self._before: dict[tuple[int, int], int] = {}
         self._last: dict[tuple[int, int], int] = {}
         self._seen: dict[tuple[int, int], int] = {}
         self._told: dict[tuple[int, int], int] = {}
@@ -112,10 +120,12 @@ class Gaps:
             name = (key >> 16, key & 0xFFFF)
             self._last[name] = max(self._last.get(name, 0), int(numbers.max()))
             self._seen[name] = self._seen.get(name, 0) + len(numbers)
-            missing = self._last[name] - self._seen[name] - self._told.get(name, 0)
-            if missing > 0:
-                self._told[name] = self._told.get(name, 0) + missing
-                found[name] = found.get(name, 0) + missing
+            before = self._before.setdefault(name, int(numbers.min()) - 1) if self._resumed else 0
+            missing = max(self._last[name] - before - self._seen[name], 0)
+            change = missing - self._told.get(name, 0)
+            if change:
+                self._told[name] = missing
+                found[name] = found.get(name, 0) + change
 
 
 class Rings:
@@ -145,6 +155,12 @@ class Rings:
     def commit(self, positions: Mapping[int, int]) -> None:
         for ring, position in positions.items():
             self._readers[Ring(ring)].commit(position)
+
+    def resume(self, positions: Mapping[int, int]) -> None:
+        """Begin behind what another reader had read, if it did."""
+        for ring, reader in self._readers.items():
+            reader.resume(positions.get(int(ring), 0))
+        self._gaps = Gaps(resumed=any(reader.position for reader in self._readers.values()))
 
     def waiting(self) -> bool:
         return any(reader.waiting() for reader in self._readers.values())

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
+import logging
 import os
+import re
+import shutil
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from modelward_proto.kinds import EVENT_NAMES
-
-from modelward_agent.sensor import libbpf, mounts, records
+from modelward_agent.sensor import libbpf, records
+from modelward_agent.sensor.about import About
 from modelward_agent.sensor.adopt import adopt_descendants, adopt_running, exclude
+from modelward_agent.sensor.attaching import Hooks
 from modelward_agent.sensor.canary import prove
 from modelward_agent.sensor.constants import Ring
-from modelward_agent.sensor.doors import EFFECTS, Door, DoorReport, Effect
+from modelward_agent.sensor.doors import DoorReport
 from modelward_agent.sensor.errors import SensorError
-from modelward_agent.sensor.host import kernel_has, require_host
+from modelward_agent.sensor.host import require_host
+from modelward_agent.sensor.kernel import LIFECYCLE_MAPS, Kernel, about_this, load, pinned
 from modelward_agent.sensor.offers import check_host
-from modelward_agent.sensor.repeats import Repeats
-from modelward_agent.sensor.rings import Drained, RingReader, Rings
+from modelward_agent.sensor.pins import PinFolder, PinsUnavailableError
+from modelward_agent.sensor.predecessor import Predecessor
+from modelward_agent.sensor.reading import Reader
+from modelward_agent.sensor.rings import Drained
 from modelward_agent.sensor.servers import EXTENSION_SIZE, NAME_SIZE, Lists, lists
+
+log = logging.getLogger(__name__)
 
 DEFAULT_RING_BYTES: dict[Ring, int] = {
     Ring.CONTROL: 1 << 20,
@@ -34,156 +42,100 @@ DEFAULT_RING_BYTES: dict[Ring, int] = {
 }
 """Bytes of each ring: powers of two, at least a page."""
 
-_RING_MAPS = {
-    Ring.CONTROL: "ring_control",
-    Ring.CONTROL_LARGE: "ring_control_large",
-    Ring.EVENTS: "ring_events",
-    Ring.EVENTS_LARGE: "ring_events_large",
-}
 _WANT_CANARY = 4
-"""``MW_WANT_CANARY`` of ``agent/bpf/state.h``."""
-_HOPS = ("seen", "missed", "merged", "ring_dropped")
+_WANT_TEST = 8
+"""``MW_WANT_CANARY`` and ``MW_WANT_TEST`` of ``agent/bpf/state.h``."""
 _QUIET_NS = 100_000_000
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_CANARY_S = 5.0
+
+__all__ = ["DEFAULT_RING_BYTES", "DoorReport", "Drained", "Sensor", "check_host"]
 
 
-__all__ = ["DEFAULT_RING_BYTES", "DoorReport", "Drained", "Sensor", "check_host", "load"]
-
-
-class Sensor:
+class Sensor(Reader):
     """Everything the kernel side gives, on one host. Not for use by several threads at once."""
 
-    def __init__(self, kernel: libbpf.Object, refused: dict[str, str], ring_bytes: Mapping[Ring, int]) -> None:
-        self._kernel = kernel
-        self._refused = refused
-        self._links: dict[str, libbpf.Link] = {}
-        self._reports: dict[str, DoorReport] = {}
-        readers = [
-            RingReader(ring, kernel.map(name).fd, ring_bytes[ring],
-                       records.LARGE if ring in (Ring.CONTROL_LARGE, Ring.EVENTS_LARGE) else records.SMALL)
-            for ring, name in _RING_MAPS.items()
-        ]
-        self._rings = Rings(readers, records.SMALL, records.LARGE)
-        self._repeats = Repeats(kernel.map("generations"), (kernel.map("generation_a"), kernel.map("generation_b")))
-        self._cpus = libbpf.possible_cpus()
+    def __init__(self, kernel: Kernel, pins: PinFolder | None) -> None:
+        super().__init__(kernel)
+        self._pins = pins
+        self._hooks = Hooks(kernel, pins.doors if pins else None)
+        self._predecessors: list[Predecessor] = []
         self._sweep = ctypes.create_string_buffer(records.btf().size("mw_sweep_result"))
         self._groups_made = 0
+        self._io: libbpf.Link | None = None
+        self._excluded: tuple[int, ...] = ()
 
     @classmethod
     def open(
         cls, *, watch: Sequence[str] = (), ring_bytes: Mapping[Ring, int] | None = None, exclude_pids: Iterable[int] = (),
-        without: Iterable[str] = (),
+        without: Iterable[str] = (), pins: Path | None = None,
     ) -> Sensor:
-        """Load the kernel side, attach what the host offers, then adopt the servers that run already.
+        """Load the kernel side, attach what the host offers, then adopt the servers that run already; or go on with the kernel
+        side that is pinned.
 
         Args:
             watch: base names of programs or scripts, or modules, to treat as servers beside the shipped list.
             ring_bytes: sizes that differ from ``DEFAULT_RING_BYTES``.
             exclude_pids: the agent's own processes: they and their descendants are never tracked.
             without: programs to leave out as if the kernel had refused them, so that the next door is taken.
+            pins: folder in a bpf file system where all is pinned, so that hooks count on while no agent runs; None: nowhere. What
+                another version pinned there gives way to this one, without a gap, and is a predecessor to be read to its end.
 
         Raises:
             SensorError: this host cannot run it; the message says what is missing.
         """
         require_host()
-        sizes = DEFAULT_RING_BYTES | dict(ring_bytes or {})
         names = lists(watch)
-        tracefs = mounts.tracefs()
-        kernel, refused = load(sizes, without)
-        sensor = cls(kernel, refused, sizes)
+        without = tuple(without)
+        folder = _pin_folder(pins) if pins else None
         try:
-            sensor._fill_lists(names)
-            sensor._write_config()
-            for effect in EFFECTS:
-                sensor._reports[effect.name] = sensor._take_door(effect, tracefs)
-            if sensor._reports["adopt"].door != "none":
-                exclude(kernel, exclude_pids)
-                adopt_running(kernel, names, sensor._adopted, sensor._write_config)
+            path, about = about_this(DEFAULT_RING_BYTES | dict(ring_bytes or {}), without)
+            olds = _found(folder)
+            if olds and olds[-1].about.fingerprint == about.fingerprint and folder and folder.doors.is_dir():
+                kernel = olds.pop()
+            else:
+                kernel = _load_beside(path, about, without, olds, folder)
         except BaseException:
-            sensor.close()
+            if folder:
+                folder.close()
+            raise
+        sensor = cls(kernel, folder)
+        try:
+            sensor._begin(names, tuple(exclude_pids))
+            sensor._predecessors = [Predecessor(old, folder) for old in olds if folder]
+        except BaseException:
+            if olds:
+                sensor.leave()
+            else:
+                sensor.close()
             raise
         return sensor
 
-    def _fill_lists(self, names: Lists) -> None:
-        programs, extensions = self._kernel.map("programs"), self._kernel.map("extensions")
-        for name, how in names.programs.items():
-            programs.update(name.ljust(NAME_SIZE, b"\0"), struct.pack("=I", how))
-        for extension, rule in names.extensions.items():
-            extensions.update(extension.ljust(EXTENSION_SIZE, b"\0"), struct.pack("=I", rule))
-        credentials = self._kernel.map("credentials")
-        for name in names.credentials:
-            credentials.update(name.ljust(NAME_SIZE, b"\0"), struct.pack("=I", 1))
+    def _begin(self, names: Lists, exclude_pids: tuple[int, ...]) -> None:
+        """Everything of ``open`` that is done again by an agent that was killed in the middle of it."""
+        self._excluded = exclude_pids
+        _fill_lists(self._kernel, names)
+        self._write_config()
+        if not self._kernel.about.doors or not self._hooks.find():
+            # Who is tracked must be known to the hooks that hear from now on, and none may come or go unheard meanwhile.
+            if self._hooks.hand_over(("on_newtask", "on_exit")):
+                self._adopt(names)
+            self._kernel.note(self._kernel.about.with_doors(self._hooks.open()))
+        self._adopt(names)
+
+    def _adopt(self, names: Lists) -> None:
+        """Find and tag the servers that run already; what is known is left as it is."""
+        if all(name in self._kernel.programs for name in ("adopt", "announce", "rebuild", "find_files", "find_maps")):
+            exclude(self._kernel, self._excluded)
+            adopt_running(self._kernel, names, self._adopted, self._write_config)
+
+    def predecessors(self) -> list[Predecessor]:
+        """What other versions pinned, oldest first, and does not hear any more: to be read to the end, then closed."""
+        return self._predecessors
 
     def _write_config(self, adoption: int = 0) -> None:
         offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self._kernel.map("config").update(struct.pack("=I", 0), struct.pack("=QQII", offset, _QUIET_NS, adoption, 0))
-
-    def _take_door(self, effect: Effect, tracefs: str | None) -> DoorReport:
-        reasons = [effect.better] if effect.better else []
-        for door in effect.doors:
-            failure = self._attach(door, tracefs)
-            if failure is None:
-                return DoorReport(effect.name, door.name, "; ".join(reasons) or "first choice", False, door.loss)
-            reasons.append(f"{door.name}: {failure}")
-        if effect.required:
-            raise SensorError(f"cannot see {effect.name}: {'; '.join(reasons)}")
-        return DoorReport(effect.name, "none", "; ".join(reasons), False, f"{effect.name} is not seen")
-
-    def _attach(self, door: Door, tracefs: str | None) -> str | None:
-        """None when the door is open, else why not."""
-        if door.tracepoints and tracefs:
-            return tracefs
-        links: dict[str, libbpf.Link] = {}
-        try:
-            for name in door.programs:
-                if reason := self._refused.get(name):
-                    return f"{name}: {reason}"
-                if name not in self._kernel.programs:
-                    return f"{name}: not in this kernel object"
-                links |= self._attach_program(self._kernel.programs[name], door)
-        except OSError as e:
-            for link in links.values():
-                link.destroy()
-            return f"{name}: {e.strerror}"
-        self._links |= links
-        return None
-
-    def _attach_program(self, program: libbpf.Program, door: Door) -> dict[str, libbpf.Link]:
-        """Raises OSError."""
-        name = program.name
-        if door.on_demand or program.section.startswith(("syscall", "iter")):
-            return {}
-        if name in door.tracepoints:
-            links: dict[str, libbpf.Link] = {}
-            for tracepoint in door.tracepoints[name]:
-                with contextlib.suppress(FileNotFoundError):
-                    links[f"{name}/{tracepoint}"] = program.attach_tracepoint("syscalls", tracepoint)
-            if not links:
-                raise FileNotFoundError(errno.ENOENT, "no such tracepoint", name)
-            return links
-        if program.section.startswith("cgroup/"):
-            root = mounts.cgroup2()
-            if isinstance(root, str):
-                raise OSError(errno.ENOENT, root, name)
-            directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                return {name: program.attach_cgroup(directory)}
-            finally:
-                os.close(directory)
-        return {name: program.attach()}
-
-    def drain(self, max_records: int = 65536) -> Drained:
-        """What came since the last drain, at most ``max_records`` per ring of small records. Never blocks."""
-        return self._rings.drain(max_records)
-
-    def commit(self, positions: Mapping[int, int]) -> None:
-        """Let the kernel overwrite what was drained up to ``positions``: only once it is safe on disk."""
-        self._rings.commit(positions)
-
-    def wait(self, timeout_s: float) -> None:
-        """Sleep until records wait, looking every 20 ms; at most ``timeout_s``."""
-        end = time.monotonic() + timeout_s
-        while not self._rings.waiting() and (left := end - time.monotonic()) > 0:
-            time.sleep(min(0.02, left))
 
     def tick(self) -> None:
         """Make the transitions that are due because nothing happened (100 ms quiet). Cheap; to be called
@@ -193,7 +145,7 @@ class Sensor:
         if made != self._groups_made:
             self._groups_made = made
             self._write_config()
-            if self._reports["adopt"].door != "none":
+            if self._sees("adopt"):
                 adopt_descendants(self._kernel, self._adopted)
 
     def _run_sweep(self) -> tuple[int, int, int]:
@@ -205,91 +157,159 @@ class Sensor:
     def _adopted(self) -> int:
         return self._run_sweep()[2]
 
+    def _sees(self, effect: str) -> bool:
+        return any(report.effect == effect and report.door != "none" for report in self._kernel.about.doors)
+
     def _watch_io(self, wanted: bool) -> None:
         """Reads of artifacts matter only while a load is open, and watching them costs every system call of
         the host."""
-        name = "on_artifact_io"
-        if self._reports["artifact_io"].door == "none":
-            return
-        if wanted and name not in self._links:
-            self._links[name] = self._kernel.programs[name].attach()
-        elif not wanted and name in self._links:
-            self._links.pop(name).destroy()
+        if wanted and self._io is None and self._sees("artifact_io"):
+            self._io = self._kernel.programs["on_artifact_io"].attach()
+        elif not wanted and self._io is not None:
+            self._io.close()
+            self._io = None
 
-    def swap_repeats(self) -> npt.NDArray[np.void]:
-        """Counts of the effects that were equal to one that went out before, as SMALL records flagged
-        REPEATS. To be called every second."""
-        return self._repeats.swap()
-
-    def counters(self) -> dict[tuple[str, str], int]:
-        """(hop, event name) to count since the load, for the hops seen, missed, merged and ring_dropped;
-        zeros are left out."""
-        kinds = records.btf().enum("mw_kind")["MW_KIND_MAX"]
-        found: dict[tuple[str, str], int] = {}
-        counters = self._kernel.map("counters")
-        for number, hop in enumerate(_HOPS):
-            for kind, name in EVENT_NAMES.items():
-                if kind >= kinds:
-                    continue
-                raw = counters.lookup(struct.pack("=I", number * kinds + kind), 8 * self._cpus)
-                if total := int(np.frombuffer(raw, np.uint64).sum()):
-                    found[hop, name] = total
-        skipped = sum(p.recursion_misses() for p in self._kernel.programs.values() if p.name not in self._refused)
-        if skipped:
-            found["missed", "all"] = skipped
-        return found
+    def _skipped(self) -> int:
+        return self._hooks.skipped()
 
     def programs(self) -> list[str]:
         """Names of the kernel programs."""
-        return list(self._kernel.programs)
+        return [name for name in (*self._kernel.programs, *self._kernel.about.refused) if not name.startswith("door_")]
 
     def doors(self) -> list[DoorReport]:
         """How each effect is seen here."""
-        return list(self._reports.values())
+        return list(self._kernel.about.doors)
 
     def track(self, pid: int) -> None:
         """Track a process and what it starts, though it is one of the agent's own: for the canary."""
-        if self._reports["adopt"].door == "none":
+        if not self._sees("adopt"):
             return  # reading an artifact will do, unless it descends from an excluded process
-        self._kernel.map("wanted").update(struct.pack("=I", pid), struct.pack("=I", _WANT_CANARY))
+        self._wish(pid, _WANT_CANARY)
         adopt_descendants(self._kernel, self._adopted)
+
+    def canary(self, id: str) -> None:
+        """Start a program that does nothing, so that one record of kind ``HOST_CANARY`` with the arguments
+        ``modelward-canary ID`` comes through the rings, and nothing else.
+
+        Raises:
+            ValueError: ``id`` is not 1 to 128 letters, digits, and ``. _ : -``.
+            SensorError: the program cannot be started.
+        """
+        if not _ID.fullmatch(id):
+            raise ValueError(f"id of a test alert: 1 to 128 letters, digits and ._:- are wanted, not {id[:200]!r}")
+        own, before = os.getpid(), self._map_wanted(os.getpid())
+        self._wish(own, before | _WANT_TEST)
+        try:
+            program = shutil.which("true") or sys.executable
+            subprocess.run(["modelward-canary", id], executable=program, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL, timeout=_CANARY_S, check=False)
+        except (OSError, subprocess.SubprocessError) as e:
+            raise SensorError(f"the program of a test alert cannot be started: {e}") from e
+        finally:
+            self._wish(own, before)
+
+    def _map_wanted(self, pid: int) -> int:
+        with contextlib.suppress(OSError):
+            return int(struct.unpack("=I", self._kernel.map("wanted").lookup(struct.pack("=I", pid), 4))[0])
+        return 0
+
+    def _wish(self, pid: int, wish: int) -> None:
+        wanted, key = self._kernel.map("wanted"), struct.pack("=I", pid)
+        if wish:
+            wanted.update(key, struct.pack("=I", wish))
+        else:
+            wanted.delete(key)
 
     def prove(self) -> list[DoorReport]:
         """Provoke each effect in a child process and see which come out; returns the reports with ``proven``
         set."""
         return prove(self)
 
+    def detach(self) -> None:
+        """Hear nothing any more, for good; what is in the rings can still be drained. Raises OSError."""
+        if not self._closed:
+            self._watch_io(False)
+            self._hooks.detach()
+            self._repeats.wait_for_writers()
+
+    def leave(self) -> None:
+        """Let go of the kernel side and leave it pinned: its hooks count on, its rings fill. Without pins everything ends."""
+        self._let_go()
+
     def close(self) -> None:
-        """Detach everything. Records not yet drained are lost."""
-        for link in self._links.values():
-            link.destroy()
-        self._links.clear()
-        self._rings.close()
-        self._kernel.close()
+        """Detach everything and remove the pins. Records not yet drained are lost."""
+        if not self._closed:
+            self.detach()
+            if self._pins:
+                self._pins.remove_all()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._closed:
+            return
+        self._watch_io(False)
+        self._hooks.forget()
+        for old in self._predecessors:
+            old.leave()
+        self._close_reading()
+        if self._pins:
+            self._pins.close()
 
 
-def load(ring_bytes: Mapping[Ring, int], without: Iterable[str] = ()) -> tuple[libbpf.Object, dict[str, str]]:
-    """Load the object without the programs that this kernel refuses; returns it with them and why.
+def _pin_folder(path: Path) -> PinFolder | None:
+    try:
+        return PinFolder.open(path)
+    except PinsUnavailableError as e:
+        log.warning("hooks will end with this agent", extra={"reason": str(e)})
+        return None
+
+
+def _found(folder: PinFolder | None) -> list[Kernel]:
+    """What is pinned, oldest first. What cannot be used is removed: better a gap that is told than no agent."""
+    if folder is None:
+        return []
+    found: list[Kernel] = []
+    try:
+        found += map(pinned, folder.generations())
+    except SensorError as e:
+        log.error("pins of an earlier agent are removed", extra={"reason": str(e)})
+        for kernel in found:
+            kernel.close()
+        folder.clear()
+        return []
+    return found
+
+
+def _load_beside(path: Path, about: About, without: tuple[str, ...], olds: list[Kernel], folder: PinFolder | None) -> Kernel:
+    """Load the object, pin it, and take the lifecycle over from hooks that still hear, if it is kept in the same way.
 
     Raises:
-        SensorError: nothing is left to leave out, and the kernel still refuses.
+        SensorError: the kernel refuses, or nothing can be pinned there.
     """
-    path = records.OBJECT if kernel_has("bpf_rdonly_cast") else records.PLAIN_OBJECT
-    refused = dict.fromkeys(without, "left out as asked")
-    while True:
-        kernel = libbpf.Object(path)
-        for name in refused:
-            kernel.programs[name].skip()
-        for ring, name in _RING_MAPS.items():
-            kernel.map(name).resize(ring_bytes[ring])
-        error = kernel.load()
-        if not error:
-            return kernel, refused
-        news = {name: why for name, why in kernel.log.refused().items() if name not in refused and name in kernel.programs}
-        lines = kernel.log.take()
+    lifecycle: dict[str, int] = {}
+    if olds and folder and folder.doors.is_dir() and olds[-1].about.state == about.state:
+        lifecycle = {name: olds[-1].map(name).fd for name in LIFECYCLE_MAPS}
+    kernel = load(path, about, without, lifecycle)
+    if folder is None:
+        return kernel
+    try:
+        kernel.pin(folder.stage())
+        kernel.folder = folder.finish()
+    except OSError as e:
         kernel.close()
-        if not news:
-            raise SensorError(f"the kernel refuses the object: {os.strerror(error)}: " + " | ".join(lines[-3:]))
-        if error in (errno.EPERM,) and len(refused) > len(kernel.programs) - 2:
-            raise SensorError("the kernel refuses every program with EPERM: a lockdown or a security module forbids bpf()")
-        refused |= news
+        raise SensorError(f"cannot pin anything in {folder.root}: {e.strerror}") from e
+    return kernel
+
+
+def _fill_lists(kernel: Kernel, names: Lists) -> None:
+    """What the agent was told to look for, in place of what an earlier one was."""
+    for name, size, entries in (
+        ("programs", NAME_SIZE, names.programs), ("extensions", EXTENSION_SIZE, names.extensions),
+        ("credentials", NAME_SIZE, dict.fromkeys(names.credentials, 1)), ("wanted", 4, {}),
+    ):
+        found = kernel.map(name)
+        wanted = {text.ljust(size, b"\0"): struct.pack("=I", value) for text, value in entries.items()}
+        for key, value in wanted.items():
+            found.update(key, value)
+        for key in set(found.keys()) - wanted.keys():
+            found.delete(key)

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from modelward_proto.kinds import EVENT_NAMES, Kind
 
+from modelward_agent.sensor.progress import Progress
+
 MAGIC = b"MWSPOOL1"
 _PREFIX = struct.Struct("<8sII")
 _CHECKSUM = struct.Struct("<I")
@@ -74,8 +76,8 @@ class SpooledBatch:
     """Boot in which the records were made: with tgid and start time it is the process key."""
     kinds: Mapping[str, int] = field(default_factory=dict)
     """Events by event name: sum of ``count``, losses as ``loss``."""
-    positions: Mapping[int, int] = field(default_factory=dict)
-    """Ring number to the consumer position that this batch covers."""
+    progress: Progress | None = None
+    """How far the kernel's rings are spooled with this batch."""
 
 
 def count_kinds(
@@ -114,7 +116,7 @@ def encode(batch: SpooledBatch, layout: Layout) -> tuple[list[bytes | memoryview
             "late": batch.late,
             "kinds": dict(batch.kinds),
             "losses": [list(loss) for loss in batch.losses],
-            "positions": {str(ring): position for ring, position in batch.positions.items()},
+            "progress": batch.progress.to_json() if batch.progress else None,
         },
         separators=(",", ":"),
     ).encode()
@@ -145,8 +147,17 @@ def read_header(raw: bytes) -> dict[str, Any]:
     return values
 
 
-def peek(path: Path) -> tuple[dict[str, int], list[Loss]]:
-    """Events by kind of a batch file, and the losses it tells of, without reading its records.
+@dataclass(frozen=True)
+class Contents:
+    """What the header of a batch file tells of it."""
+
+    kinds: Mapping[str, int]
+    losses: Sequence[Loss] = ()
+    progress: Progress | None = None
+
+
+def peek(path: Path) -> Contents:
+    """What a batch file holds, without reading its records.
 
     Raises:
         CorruptBatch: the header is damaged, or the file cannot be read.
@@ -156,7 +167,7 @@ def peek(path: Path) -> tuple[dict[str, int], list[Loss]]:
             header = read_header(opened.read(_PEEK))
     except OSError as e:
         raise CorruptBatch(f"cannot be read: {e.strerror}") from e
-    return dict(header["kinds"]), [(hop, kind, count) for hop, kind, count in header["losses"]]
+    return Contents(dict(header["kinds"]), [(hop, kind, count) for hop, kind, count in header["losses"]], _progress(header))
 
 
 def decode(raw: bytes, layout: Layout, epoch: bytes, number: int) -> SpooledBatch:
@@ -191,5 +202,11 @@ def decode(raw: bytes, layout: Layout, epoch: bytes, number: int) -> SpooledBatc
         checksum=checksum,
         boot_id=header["boot_id"],
         kinds=kinds,
-        positions={int(ring): position for ring, position in header["positions"].items()},
+        progress=_progress(header),
     )
+
+
+def _progress(header: Mapping[str, Any]) -> Progress | None:
+    """None in a batch of a version that did not say, and where no ring was read."""
+    values = header.get("progress")
+    return Progress.from_json(values) if values else None

@@ -113,7 +113,7 @@ class SpoolReader:
         """Events by kind of a batch that is not sent again, from its header alone."""
         file = self._files[number]
         try:
-            return peek(self.folder.file(file))[0]
+            return dict(peek(self.folder.file(file)).kinds)
         except CorruptBatch:
             return {"all": file.events}
 

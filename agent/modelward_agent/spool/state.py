@@ -12,7 +12,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelward_agent.ledger import Row
+from modelward_agent.ledger import Row, Total
+from modelward_agent.sensor.progress import Progress
 from modelward_agent.spool.folder import Folder, SpoolError
 from modelward_agent.spool.ranges import to_ranges
 
@@ -36,7 +37,10 @@ class SpoolState:
     """Unacknowledged batches that are counted as sent."""
     settled: set[int] = field(default_factory=set)
     """Counted as stored, quarantined, evicted or corrupt: the file only has to go."""
-    positions: dict[int, int] = field(default_factory=dict)
+    progress: dict[str, Progress] = field(default_factory=dict)
+    """By the name of the rings: more than one while those of an older version are read to their end."""
+    totals: list[Total] = field(default_factory=list)
+    """Kernel counts that the ledger has taken in."""
 
     def to_bytes(self) -> bytes:
         return json.dumps(
@@ -49,7 +53,8 @@ class SpoolState:
                 "ledger": self.ledger,
                 "sent": to_ranges(self.sent),
                 "settled": to_ranges(self.settled),
-                "positions": {str(ring): position for ring, position in self.positions.items()},
+                "progress": [progress.to_json() for progress in self.progress.values()],
+                "totals": self.totals,
             }
         ).encode()
 
@@ -76,7 +81,8 @@ class SpoolState:
                 ledger=[(str(hop), str(kind), int(count)) for hop, kind, count in values["ledger"]],
                 sent={n for first, last in values["sent"] for n in range(first, last + 1)},
                 settled={n for first, last in values["settled"] for n in range(first, last + 1)},
-                positions={int(ring): int(position) for ring, position in values["positions"].items()},
+                progress={one["rings"]: Progress.from_json(one) for one in values.get("progress", ())},
+                totals=[(str(rings), str(hop), str(kind), int(count)) for rings, hop, kind, count in values.get("totals", ())],
             )
         except (ValueError, KeyError, TypeError) as e:
             raise SpoolError(f"{path} is damaged ({e})") from e

@@ -18,7 +18,8 @@ import numpy as np
 from modelward_proto.kinds import EVENT_NAMES, Kind
 
 from modelward_agent.ledger import Ledger
-from modelward_agent.spool.batch import CorruptBatch, Layout, Loss, SpooledBatch, count_kinds, encode, peek
+from modelward_agent.sensor.progress import Progress
+from modelward_agent.spool.batch import Contents, CorruptBatch, Layout, Loss, SpooledBatch, count_kinds, encode, peek
 from modelward_agent.spool.folder import BatchFile, SpoolError, State, disk_bytes
 from modelward_agent.spool.state import RESERVE, open_spool
 from modelward_agent.spool.sync import Syncer, SyncJob
@@ -33,7 +34,7 @@ KEPT_CORRUPT = 16
 LOSS = EVENT_NAMES[Kind.HOST_LOSS]
 LOW_VALUE = frozenset({EVENT_NAMES[Kind.FILE_OPEN], EVENT_NAMES[Kind.PROCESS_FORK], LOSS})
 """A batch of these kinds alone goes first. Losses that it tells of are told again by the next batch."""
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class SpoolFull(SpoolError):
@@ -63,9 +64,15 @@ class SpoolWriter:
         self._low: dict[int, None] = {}
         self._high: dict[int, None] = {}
         self.folder, self._state = open_spool(path, boot_id)
-        self.ledger = Ledger(self._state.ledger)
+        self.ledger = Ledger(self._state.ledger, self._state.totals)
         self._recover()
-        self._save()
+        self._saved = False
+        """Whether this run is on disk. Before that, a power loss would make it reuse the numbers that it gives."""
+        try:
+            self._save()
+        except SpoolFull as e:
+            # An agent that is blind because a disk is full is worth less than one that says so.
+            self.disk_problem = str(e)
 
     @property
     def last_number(self) -> int:
@@ -81,12 +88,31 @@ class SpoolWriter:
         """Draining more would only fill memory: leave records in the rings, where their loss is counted."""
         return len(self._unsynced) >= MAX_UNSYNCED or self.bytes > self.limit_bytes
 
+    @property
+    def progress(self) -> Mapping[str, Progress]:
+        """How far rings are spooled, by their names."""
+        return self._state.progress
+
+    def begin(self, progress: Progress) -> None:
+        """Batches of these rings are to come. From where on is on disk before the first of them is, unless the disk is full."""
+        self._state.progress[progress.rings] = progress
+        try:
+            self._save()
+        except SpoolError as e:
+            self.disk_problem = str(e)
+
+    def forget(self, rings: str) -> None:
+        """These rings are gone."""
+        self._state.progress.pop(rings, None)
+        self.ledger.forget(rings)
+        self._changed = True
+
     def write(
         self,
         small: np.ndarray[Any, Any],
         large: np.ndarray[Any, Any],
         losses: Sequence[Loss] = (),
-        positions: Mapping[int, int] | None = None,
+        progress: Progress | None = None,
         *,
         late: bool = False,
     ) -> BatchFile:
@@ -99,14 +125,14 @@ class SpoolWriter:
         lost = [*losses, *((hop, kind, count) for (hop, kind), count in self._losses.items())]
         kinds = count_kinds(small, large, lost)
         number = self._state.last_number + 1
-        if number > self._state.reserved:
+        if number > self._state.reserved or not self._saved:
             self._save()
         now = time.time_ns()
         batch = SpooledBatch(
             epoch=self.folder.epoch, number=number, batch_time_ns=now,
             wall_offset_ns=now - time.clock_gettime_ns(time.CLOCK_BOOTTIME),
             small=small, large=large, losses=tuple(lost), late=late, checksum=0, boot_id=self._boot_id,
-            kinds=kinds, positions=positions or {},
+            kinds=kinds, progress=progress,
         )
         file = BatchFile(number, late, low=kinds.keys() <= LOW_VALUE, events=sum(kinds.values()), state="new")
         size = self._put(file, encode(batch, self.layout)[0])
@@ -115,7 +141,8 @@ class SpoolWriter:
             self._losses[hop, kind] -= count
         self._losses = {cell: count for cell, count in self._losses.items() if count}
         self._state.last_number = number
-        self._state.positions.update(batch.positions)
+        if progress is not None:
+            self._state.progress[progress.rings] = progress
         self.ledger.add("drained", kinds)
         self.ledger.add("spooled", kinds)
         self._index(file, size)
@@ -217,11 +244,11 @@ class SpoolWriter:
                 del waiting[number]
                 # The sender may have claimed it in this moment; then it is on its way and no longer ours to drop.
                 if renamed:
-                    lost, told = self._contents(file.to("evicted"))
+                    lost = self._contents(file.to("evicted"))
                     if at_once:
                         os.truncate(self.folder.file(file.to("evicted")), 0)
-                    self._settle(number, "evicted", lost)
-                    self._tell_loss(lost, told)
+                    self._settle(number, "evicted", lost.kinds)
+                    self._tell_loss(lost.kinds, lost.losses)
                     return True
         return False
 
@@ -243,12 +270,12 @@ class SpoolWriter:
         self.ledger.add(hop, kinds)
         self._changed = True
 
-    def _contents(self, file: BatchFile) -> tuple[dict[str, int], list[Loss]]:
-        """Events by kind of a batch on disk (``all`` when its header cannot be read), and the losses it tells of."""
+    def _contents(self, file: BatchFile) -> Contents:
+        """What a batch on disk holds; events of kind ``all`` when its header cannot be read."""
         try:
             return peek(self.folder.file(file))
         except CorruptBatch:
-            return {"all": file.events}, []
+            return Contents({"all": file.events})
 
     def _recover(self) -> None:
         """Bring state and files together after whatever ended the last run."""
@@ -259,20 +286,22 @@ class SpoolWriter:
                 self._remove(file)
                 continue
             if file.number > last:
-                kinds, _ = self._contents(file)
-                self.ledger.add("drained", kinds)
-                self.ledger.add("spooled", kinds)
+                contents = self._contents(file)
+                self.ledger.add("drained", contents.kinds)
+                self.ledger.add("spooled", contents.kinds)
                 self._state.last_number = file.number
+                if contents.progress is not None:
+                    self._state.progress[contents.progress.rings] = contents.progress
             self._index(file, size)
             if file.state in ("evicted", "corrupt"):
-                self._settle(file.number, "evicted", self._contents(file)[0])
+                self._settle(file.number, "evicted", self._contents(file).kinds)
         self._state.sent &= self._files.keys()
         if not self._state.clean and self._state.boot_id != self._boot_id:
             self._state.last_number = max(self._state.last_number, self._state.reserved)
         self._state.boot_id, self._state.clean = self._boot_id, False
 
     def _job(self) -> SyncJob:
-        self._state.ledger = self.ledger.rows()
+        self._state.ledger, self._state.totals = self.ledger.rows(), self.ledger.totals()
         if self._state.last_number + RESERVE // 2 > self._state.reserved:
             self._state.reserved = self._state.last_number + RESERVE
         job = SyncJob(self._unsynced, self.folder.path, self._state.to_bytes(), set(self._state.settled))
@@ -288,7 +317,8 @@ class SpoolWriter:
         job.run()
         self._finish(job)
         if job.error is not None:
-            raise SpoolError(f"cannot write to {self.folder.path}: {job.error.strerror}") from job.error
+            error = SpoolFull if job.error.errno in _NO_ROOM else SpoolError
+            raise error(f"cannot write to {self.folder.path}: {job.error.strerror}") from job.error
 
     def _finish(self, job: SyncJob) -> None:
         if job.error is not None:
@@ -296,6 +326,7 @@ class SpoolWriter:
             log.error("the spool could not be made durable", extra={"reason": job.error.strerror})
             self._changed = True
             return
+        self._saved = True
         for number in job.settled:
             self._remove(self._settled.pop(number))
         if job.settled:
