@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import polars as pl
+import pyarrow.compute as pc
 from modelward_proto.fields import DESTINATION_CLASSES, EXECUTABLE_CLASSES, FILE_CLASSES
 
 from modelward_collector.rules import regex
@@ -58,8 +59,8 @@ class Classes:
         dtype = pl.Enum(values)
         if source not in events.columns:
             return pl.repeat(values[0], events.height, dtype=dtype, eager=True).alias(target)
-        texts = events[source].cast(pl.String).fill_null("")
-        return _mapped(texts, self._known(what, texts.unique().to_list()), dtype).alias(target)
+        texts, codes = _distinct(events[source])
+        return _mapped(texts, self._known(what, texts.to_list()), dtype).gather(codes).alias(target)
 
     def _known(self, what: str, texts: list[str]) -> dict[str, str]:
         seen = self._seen[what]
@@ -79,7 +80,7 @@ class Classes:
         dtype = pl.Enum(FILE_CLASSES)
         if "file_path" not in events.columns:
             return pl.repeat("none", events.height, dtype=dtype, eager=True).alias("file_class")
-        path = events["file_path"].cast(pl.String).fill_null("").alias("path")
+        path, codes = _distinct(events["file_path"])
         lower = fold_column(path).alias("lower")
         kind: Any = pl.when(pl.col("lower") == "").then(pl.lit("none"))
         for rule in self.lists.files.values():
@@ -91,9 +92,9 @@ class Classes:
         careful = lower.str.contains(self._careful)
         if careful.any():
             texts = path.filter(careful)
-            exact = _mapped(texts, self._known("file", texts.unique().to_list()), dtype)
+            exact = _mapped(texts, self._known("file", texts.to_list()), dtype)
             out = out.scatter(careful.arg_true(), exact)
-        return self._by_asked(events, out).alias("file_class")
+        return self._by_asked(events, out.gather(codes)).alias("file_class")
 
     def _by_asked(self, events: pl.DataFrame, kinds: pl.Series) -> pl.Series:
         """A hub's cache keeps a model under its hash and links to it by name: the name asked for says that it is an artifact.
@@ -110,6 +111,12 @@ class Classes:
         known = self._known("file", texts.unique().to_list())
         artifacts = texts.replace_strict(list(known), [kind == "artifact" for kind in known.values()], return_dtype=pl.Boolean)
         return kinds.scatter(named.filter(artifacts), "artifact")
+
+
+def _distinct(texts: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """The distinct texts of a column, and for each row which of them it has."""
+    array = pc.dictionary_encode(texts.cast(pl.String).fill_null("").to_arrow())
+    return pl.Series(texts.name, array.dictionary, dtype=pl.String), pl.Series(array.indices.to_numpy())
 
 
 def _mapped(texts: pl.Series, kinds: dict[str, str], dtype: pl.Enum) -> pl.Series:

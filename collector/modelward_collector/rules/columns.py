@@ -101,6 +101,7 @@ class Columns:
 
     def __init__(self, events: pl.DataFrame, leaves: TextLeaves) -> None:
         self.events = events
+        self._schema = events.schema
         self._leaves = leaves
         self._texts: dict[Field, _Texts] = {}
         self._plain: dict[Field, pl.Series] = {}
@@ -108,8 +109,18 @@ class Columns:
     def series(self, field: Field) -> pl.Series:
         """A column in the type that expressions expect, without nulls."""
         if (known := self._plain.get(field)) is None:
-            known = self._plain[field] = prepare(self.events, [field]).to_series()
+            known = self._plain[field] = self._as_it_is(field)
         return known
+
+    def _as_it_is(self, field: Field) -> pl.Series:
+        held = self._schema.get(field.column)
+        if held is not None and (is_closed_type(field, held) if field.type == "closed" else held == dtype_of(field)):
+            column = self.events[field.column]
+            if not column.null_count():
+                return column
+        # A frame of one column: each expression on a wide one costs the reading of its schema.
+        narrow = self.events.select(field.column) if held is not None else self.events.select(pl.first())
+        return prepare(narrow, [field]).to_series()
 
     def numbers(self, field: Field) -> npt.NDArray[np.generic]:
         """A column of numbers."""
@@ -135,7 +146,8 @@ class Columns:
         key = np.zeros(self.events.height, np.int64)
         size = 1
         for one in fields:
-            codes = self._physical(one)
+            # Small whole numbers that tell a column's values apart, within this batch.
+            codes = self.series(one).to_physical().to_numpy().astype(np.int64)
             low, high = int(codes.min()), int(codes.max())
             if low == high:
                 continue
@@ -147,17 +159,8 @@ class Columns:
         key, size = _dense(key)
         first = np.zeros(size, np.int64)
         first[key[::-1]] = np.arange(len(key) - 1, -1, -1)
-        shown = prepare(self.events[first], fields)
-        return key, list(shown.iter_rows())
-
-    def _physical(self, field: Field) -> Places:
-        """Small whole numbers that tell a column's values apart, within this batch."""
-        held = self.events.schema.get(field.column)
-        if field.type == "closed" and held is not None and is_closed_type(field, held):
-            column = self.events[field.column]
-            if not column.null_count():
-                return column.to_physical().to_numpy().astype(np.int64)
-        return self.series(field).to_physical().to_numpy().astype(np.int64)
+        shown = [self.series(one).gather(first).to_list() for one in fields]
+        return key, list(zip(*shown, strict=True))
 
     def _coded(self, field: Field) -> _Texts:
         if (known := self._texts.get(field)) is None:
