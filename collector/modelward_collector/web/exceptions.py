@@ -84,9 +84,9 @@ async def preview(request: Request) -> Response:
 
 def _notes(detection: Row, covers: Covers) -> list[str]:
     """What a person should know before saving."""
-    notes: list[str] = []
     if not covers.executable_path:
-        notes.append("It cannot be silenced: an exception names a program, and this detection has none.")
+        return ["It cannot be silenced: an exception names a program, and this detection has none."]
+    notes: list[str] = []
     if not covers.model_digest:
         notes.append("No digest of a model is known for it, so it covers what is found of this program without a known model.")
         if str(detection["model_instance"]) != "0" or str(detection["lifecycle_origin_instance"]) != "0":

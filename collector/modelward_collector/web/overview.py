@@ -14,12 +14,14 @@ from modelward_collector.web.store import Store
 
 _TOTALS = """
 SELECT count() AS hosts, countIf(h.connected) AS connected, countIf(h.silent) AS silent,
-countIf(h.lost > 0) AS lossy, sum(h.seen) AS seen, sum(h.stored) AS stored, sum(h.lost) AS lost FROM hosts AS h"""
+countIf(h.lost > 0) AS lossy, sum(h.seen) AS seen, sum(h.stored) AS stored, sum(h.lost) AS lost,
+arraySort(groupUniqArrayArray(200)(h.labels)) AS labels FROM hosts AS h"""
 
 _HOSTS = """
 SELECT host_name, agent_version, kernel_release, first_seen, last_seen, connected, silent, seen, stored, lost,
-problems, tracked_processes, spool_bytes, spool_limit_bytes FROM hosts
-ORDER BY silent DESC, lost > 0 DESC, notEmpty(problems) DESC, connected, host_name LIMIT 60"""
+problems, tracked_processes, spool_bytes, spool_limit_bytes, labels, mode, mode_reason FROM hosts
+ORDER BY silent DESC, mode IN ('paused', 'degraded') DESC, lost > 0 DESC, notEmpty(problems) DESC, connected, host_name
+LIMIT 60"""
 
 _MODELS = "SELECT count() AS models FROM models"
 

@@ -17,6 +17,21 @@ async function answerOf(response) {
   return body;
 }
 
+/** Asks for a change. The body goes as JSON, which no form of another site can send. */
+export async function send(method, path, body = undefined) {
+  let response;
+  try {
+    response = await fetch(`/api/v1/${path}`, {
+      method,
+      headers: { accept: "application/json", "content-type": "application/json" },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch {
+    throw new ApiError("The collector does not answer.");
+  }
+  return answerOf(response);
+}
+
 export async function get(path, parameters = {}, signal = undefined) {
   const given = Object.entries(parameters).filter(([, value]) => value !== "" && value !== undefined);
   const query = new URLSearchParams(given).toString();

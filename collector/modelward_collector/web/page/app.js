@@ -3,8 +3,9 @@
 import { ApiError, get } from "./api.js";
 import { showEmpty } from "./empty.js";
 import { Filters } from "./filters.js";
-import { showGroups } from "./groups.js";
+import { openFirst, showGroups } from "./groups.js";
 import { follow } from "./live.js";
+import { onChange, showExceptions } from "./silence.js";
 import { showCoverage, showHosts, showModels, showTotals } from "./side.js";
 import { ago, label, now, plural, setNow } from "./text.js";
 import { showTimeline } from "./timeline.js";
@@ -26,16 +27,20 @@ async function refresh({ fresh = false } = {}) {
   wanted = false;
   const mine = (request = new AbortController());
   try {
-    const parameters = filters.parameters;
+    const { parameters, pinned } = filters;
     const [found, timeline, counts] = await Promise.all([
-      get("incidents", { ...parameters, limit: LIMIT }, mine.signal),
+      get("incidents", { ...(pinned ?? parameters), limit: LIMIT }, mine.signal),
       get("timeline", { ...parameters, bins: 60 }, mine.signal),
       get("severities", { ...parameters, severity: "" }, mine.signal),
+      showExceptions(byId("exceptions"), mine.signal),
     ]);
     rows = found.rows;
     showGroups(byId("groups"), rows, { fresh: fresh && loaded });
     showTimeline(byId("timeline"), timeline);
     filters.setCounts(Object.fromEntries(counts.rows.map((row) => [row.severity, Number(row.n)])));
+    filters.setSilenced(counts.rows.reduce((sum, row) => sum + Number(row.silenced), 0));
+    if (pinned && !loaded) openFirst(byId("groups"), pinned.id);
+    byId("pinned").hidden = !pinned;
     byId("more").hidden = found.complete;
     byId("more").textContent = `The latest ${LIMIT} groups. Narrow the filters to see older ones.`;
     loaded = true;
@@ -68,7 +73,7 @@ function draw() {
   showEmpty(byId("empty"), { rows, filters, overview });
   const worst = rows.filter((row) => row.severity === "critical").length;
   byId("summary").textContent = rows.length
-    ? `${plural(rows.length, "group")} in the ${filters.span}${filters.narrowed ? ", filtered" : ""}` : "";
+    ? filters.pinned ? "the one that the address names" : `${plural(rows.length, "group")} in the ${filters.span}${filters.narrowed ? ", filtered" : ""}` : "";
   document.title = worst ? `(${worst}) Modelward` : "Modelward";
 }
 
@@ -87,6 +92,7 @@ function showOverview(data) {
   showHosts(data.hosts, data.totals, only);
   showModels(data.models, only);
   filters.setHosts(data.hosts.map((host) => host.host_name));
+  filters.setLabels(data.totals.labels);
   draw();
 }
 
@@ -110,7 +116,7 @@ function tick() {
 }
 
 function keys(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   const typing = event.target.matches("input, select, textarea");
   if (event.key === "Escape") {
     if (filters.narrowed) filters.clear();
@@ -133,6 +139,8 @@ follow({
   missed: () => refresh({ fresh: true }),
   away: (data) => notice(data.error),
 }, setState);
+onChange(() => refresh());
+byId("unpin").addEventListener("click", () => filters.clear());
 document.addEventListener("keydown", keys);
 setInterval(tick, 1000);
 setInterval(() => document.visibilityState === "visible" && refresh(), REFRESH_MS);

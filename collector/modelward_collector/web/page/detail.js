@@ -2,6 +2,8 @@
 
 import { ApiError, get } from "./api.js";
 import { commandLine, el } from "./dom.js";
+import { explain } from "./explain.js";
+import { silence } from "./silence.js";
 import { clock, mitre, number, utc, what } from "./text.js";
 
 /** Fills the body of a group; texts at once, events when they come. */
@@ -9,10 +11,12 @@ export async function detail(body, row, related) {
   const serial = (body.serial = (body.serial ?? 0) + 1);
   const old = body.querySelector(".events");
   const events = old ?? el("div.events", {}, el("p.muted", {}, "Loading events"));
+  const doing = body.querySelector(".doing") ?? actions(row);
   body.replaceChildren(
     el("div.advice", {},
       row.reason ? el("section", {}, el("h3", {}, "Why this is wrong"), el("p", {}, row.reason)) : null,
       row.next_step ? el("section.next", {}, el("h3", {}, "Next step"), el("p", {}, row.next_step)) : null),
+    doing,
     facts(row),
     related.length ? el("section", {}, el("h3", {}, "Also of this load or process tree"), el("ul.related", {}, ...related.map(relation))) : "",
     el("section", {}, el("h3", {}, "What happened"), events));
@@ -23,6 +27,31 @@ export async function detail(body, row, related) {
     if (!(error instanceof ApiError)) throw error;
     if (serial === body.serial) events.replaceChildren(el("p.muted", {}, error.message));
   }
+}
+
+/** What can be done with a group, and below it the explanation of one of its detections. */
+function actions(row) {
+  const explained = el("div.explanation", { hidden: true });
+  const words = el("button.quiet.explain", { type: "button", "aria-expanded": "false" }, "Explain step by step");
+  const which = el("select", { "aria-label": "Which detection of this group", hidden: row.detection_ids.length < 2 },
+    ...row.detection_ids.map((id, at) => el("option", { value: id }, `${id.slice(0, 12)}${at ? "" : ", the latest"}`)));
+  const show = () => explain(explained, which.value);
+  words.addEventListener("click", () => {
+    explained.hidden = !explained.hidden;
+    words.setAttribute("aria-expanded", String(!explained.hidden));
+    words.textContent = explained.hidden ? "Explain step by step" : "Close the explanation";
+    if (!explained.hidden) show();
+  });
+  which.addEventListener("change", () => explained.hidden || show());
+  const hide = el("button.quiet.silence", { type: "button" }, "Silence\u2026");
+  hide.addEventListener("click", () => silence(which.value));
+  const node = el("div.doing", {}, el("div.actions", {}, words, hide, which), explained);
+  node.open = (id) => {
+    if (id && [...which.options].some((option) => option.value === id)) which.value = id;
+    if (explained.hidden) words.click();
+    else show();
+  };
+  return node;
 }
 
 function relation({ row, open }) {

@@ -6,12 +6,16 @@ import { SEVERITIES, label, number } from "./text.js";
 const DEFAULT_SINCE = "24h";
 
 export class Filters {
+  #pinned = null;
+
   constructor(changed) {
     this.changed = changed;
     this.form = document.getElementById("filters");
     this.q = document.getElementById("q");
     this.host = document.getElementById("host");
     this.since = document.getElementById("since");
+    this.label = document.getElementById("label");
+    this.silenced = document.getElementById("silenced");
     this.levels = document.getElementById("levels");
     this.levels.append(...SEVERITIES.map((severity) => this.#level(severity)));
     this.#read();
@@ -25,19 +29,32 @@ export class Filters {
       timer = setTimeout(() => this.#write(), 200);
     });
     this.host.addEventListener("change", () => this.#write());
+    this.label.addEventListener("change", () => this.#write());
     this.since.addEventListener("change", () => this.#write());
+    this.silenced.addEventListener("click", () => {
+      this.silenced.setAttribute("aria-pressed", String(!this.#showsSilenced()));
+      this.#write();
+    });
     this.form.addEventListener("submit", (event) => event.preventDefault());
   }
 
   /** Parameters of the API. */
   get parameters() {
-    return { q: this.q.value.trim(), severity: this.#chosen().join(","), host: this.host.value, since: this.since.value };
+    return {
+      q: this.q.value.trim(), severity: this.#chosen().join(","), host: this.host.value, label: this.label.value,
+      since: this.since.value, silenced: this.#showsSilenced() ? "1" : "",
+    };
+  }
+
+  /** The one group that the address names, by its key or by a detection in it: `{key}`, `{id}` or null. */
+  get pinned() {
+    return this.#pinned;
   }
 
   /** Whether anything beside the time span narrows the list. */
   get narrowed() {
-    const { q, severity, host } = this.parameters;
-    return Boolean(q || severity || host);
+    const { q, severity, host, label } = this.parameters;
+    return Boolean(q || severity || host || label || this.#pinned);
   }
 
   get span() {
@@ -47,6 +64,7 @@ export class Filters {
   clear() {
     this.q.value = "";
     this.host.value = "";
+    this.label.value = "";
     for (const button of this.levels.children) button.setAttribute("aria-pressed", "false");
     this.#write();
   }
@@ -54,7 +72,7 @@ export class Filters {
   /** Narrow to a host, or to a text. */
   only({ host, text }) {
     if (host !== undefined) {
-      this.#hasHost(host);
+      has(this.host, host);
       this.host.value = host;
     }
     if (text !== undefined) this.q.value = text;
@@ -62,12 +80,19 @@ export class Filters {
   }
 
   setHosts(names) {
-    const items = [...new Set([...names, this.host.value].filter(Boolean))].sort();
-    const options = [...this.host.options].slice(1).map((option) => option.value);
-    if (items.join("\n") === options.join("\n")) return;
-    const value = this.host.value;
-    this.host.replaceChildren(this.host.options[0], ...items.map((name) => el("option", { value: name }, name)));
-    this.host.value = value;
+    offer(this.host, names);
+  }
+
+  setLabels(names) {
+    offer(this.label, names);
+    this.label.hidden = this.label.options.length < 2;
+  }
+
+  /** How many groups exceptions hide, or would. */
+  setSilenced(count) {
+    const shows = this.#showsSilenced();
+    this.silenced.hidden = !count && !shows;
+    this.silenced.textContent = `${shows ? "Hide" : "Show"} silenced${count ? ` (${number(count)})` : ""}`;
   }
 
   setCounts(counts) {
@@ -93,16 +118,22 @@ export class Filters {
     return [...this.levels.children].filter((b) => b.getAttribute("aria-pressed") === "true").map((b) => b.dataset.severity);
   }
 
-  #hasHost(name) {
-    if (name && ![...this.host.options].some((option) => option.value === name)) this.host.append(el("option", { value: name }, name));
+  #showsSilenced() {
+    return this.silenced.getAttribute("aria-pressed") === "true";
   }
 
   #read() {
     const given = new URLSearchParams(location.search);
     this.q.value = given.get("q") ?? "";
-    const host = given.get("host") ?? "";
-    this.#hasHost(host);
-    this.host.value = host;
+    for (const [select, name] of [[this.host, "host"], [this.label, "label"]]) {
+      const value = given.get(name) ?? "";
+      has(select, value);
+      select.value = value;
+    }
+    this.label.hidden = this.label.options.length < 2;
+    this.silenced.setAttribute("aria-pressed", String(given.get("silenced") === "1"));
+    const [key, id] = [given.get("incident"), given.get("detection")];
+    this.#pinned = key ? { key } : id ? { id } : null;
     this.since.value = given.get("since") ?? DEFAULT_SINCE;
     if (!this.since.value) this.since.value = DEFAULT_SINCE;
     const levels = new Set((given.get("severity") ?? "").split(","));
@@ -110,9 +141,24 @@ export class Filters {
   }
 
   #write() {
+    this.#pinned = null;
     const wanted = Object.entries(this.parameters).filter(([name, value]) => value && !(name === "since" && value === DEFAULT_SINCE));
     const query = new URLSearchParams(wanted).toString();
     history.replaceState(null, "", query ? `?${query}` : location.pathname);
     this.changed();
   }
+}
+
+function has(select, value) {
+  if (value && ![...select.options].some((option) => option.value === value)) select.append(el("option", { value }, value));
+}
+
+/** Makes the options of a select these, and keeps what is chosen. The first option, for all, stays. */
+function offer(select, names) {
+  const items = [...new Set([...names, select.value].filter(Boolean))].sort();
+  const options = [...select.options].slice(1).map((option) => option.value);
+  if (items.join("\n") === options.join("\n")) return;
+  const value = select.value;
+  select.replaceChildren(select.options[0], ...items.map((name) => el("option", { value: name }, name)));
+  select.value = value;
 }

@@ -2,14 +2,21 @@
 
 import { el, reconcile } from "./dom.js";
 import { detail } from "./detail.js";
-import { ago, between, label, plural, utc } from "./text.js";
+import { ago, between, label, number, plural, utc } from "./text.js";
 
 let opened = new Set();
 
 /** Shows groups; `fresh` says whether ones that were not there before arrived just now. */
-export function showGroups(list, rows, { fresh, openKey }) {
-  if (openKey) opened.add(openKey);
+export function showGroups(list, rows, { fresh }) {
   reconcile(list, rows, (row) => row.key, (row) => create(row, fresh), update);
+}
+
+/** Opens the first group, and with the id of a detection its explanation. */
+export function openFirst(list, detection) {
+  const item = list.firstElementChild;
+  if (!item) return;
+  if (item.lastElementChild.hidden) toggle(item);
+  if (detection) item.querySelector(".doing").open(detection);
 }
 
 function create(row, fresh) {
@@ -67,6 +74,7 @@ function toggle(item) {
 
 function fill(item, row) {
   item.dataset.severity = row.severity;
+  item.classList.toggle("silenced", row.all_silenced);
   const span = Number(row.count) > 1 ? between(row.first, row.last) : "";
   const times = el("span.when", { title: `first ${utc(row.first)}\nlast ${utc(row.last)}` },
     el("time.ago", { datetime: row.last }, ago(row.last)),
@@ -78,10 +86,13 @@ function fill(item, row) {
       el("span.sentence", {}, row.sentence || row.rule_title),
       el("span.meta", {},
         el("span.host", { title: "host" }, row.host_name),
+        ...row.host_labels.map((text) => el("span.label", { title: "label of the host" }, text)),
         row.origin_model || row.model_id ? el("span.model", { title: row.origin_model ? "model whose load this goes back to" : "model" }, row.origin_model || row.model_id) : null,
         row.phase ? el("span.phase", { "data-phase": row.phase, title: "lifecycle phase" }, row.phase) : null,
         row.origin_instance !== "0" && row.phase !== "load"
           ? el("span.phase", { "data-phase": "load", title: "done by a process that came out of a model's load" }, "from a load") : null,
+        Number(row.silenced) ? el("span.hush", { title: "an exception covers it" },
+          row.all_silenced ? "silenced" : `${number(row.silenced)} of ${number(row.count)} silenced`) : null,
         row.late ? el("span.late", { title: "the event came after an outage" }, "late") : null,
         el("span.rule", { title: "rule" }, row.rule_title)),
       chain(row.chain)),

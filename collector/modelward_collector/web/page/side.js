@@ -21,6 +21,11 @@ export function showTotals({ totals }) {
     });
 }
 
+const NOT_WATCHING = {
+  paused: "No hook is in place: somebody on the host asked for that.",
+  degraded: "The agent runs without its hooks, so nothing on the host is seen.",
+};
+
 export function showCoverage(overview) {
   const { totals, hosts, problems, outputs } = overview;
   const items = [];
@@ -34,6 +39,9 @@ export function showCoverage(overview) {
         : `${some(silent)}. Their agents or their network are down, or someone stopped them.`,
     });
   }
+  for (const host of hosts.filter((host) => !host.silent && NOT_WATCHING[host.mode])) {
+    items.push({ key: `mode ${host.host_name}`, kind: "bad", title: `${host.host_name} is ${host.mode}`, text: `${NOT_WATCHING[host.mode]} ${host.mode_reason}` });
+  }
   const lossy = hosts.filter((host) => Number(host.lost) > 0);
   if (lossy.length) {
     items.push({
@@ -46,15 +54,17 @@ export function showCoverage(overview) {
     for (const problem of host.problems) items.push({ key: `problem ${host.host_name} ${problem}`, kind: "warn", title: host.host_name, text: problem });
   }
   for (const output of outputs) {
-    if (output.problem) items.push({ key: `output ${output.output}`, kind: "bad", title: `output ${output.output}`, text: output.problem });
+    items.push(output.problem
+      ? { key: `output ${output.output}`, kind: "bad", title: `Output ${output.output} fails`, text: output.problem, place: output.address }
+      : { key: `output ${output.output}`, kind: "good", title: `Output ${output.output}`, text: "Detections are delivered.", place: output.address });
   }
   for (const [file, found] of Map.groupBy(problems, (problem) => problem.file)) {
     const lines = found.slice(0, 3).map(({ line, message }) => (line ? `${message}, line ${line}` : message));
     if (found.length > 3) lines.push(`and ${found.length - 3} more`);
     items.push({ key: `rule ${file}`, kind: "bad", title: `Rule ${file.split("/").pop()} is broken`, text: lines.join("\n"), place: file });
   }
-  if (!items.length && Number(totals.hosts)) {
-    items.push({ key: "good", kind: "good", title: "Complete", text: `${plural(totals.hosts, "host")} ${Number(totals.hosts) === 1 ? "reports" : "report"}, nothing was lost, ${plural(totals.rules, "rule")} in force.` });
+  if (items.every((item) => item.kind === "good") && Number(totals.hosts)) {
+    items.unshift({ key: "good", kind: "good", title: "Complete", text: `${plural(totals.hosts, "host")} ${Number(totals.hosts) === 1 ? "reports" : "report"}, nothing was lost, ${plural(totals.rules, "rule")} in force.` });
   }
   if (!items.length) items.push({ key: "none", kind: "idle", title: "No host yet", text: `${plural(totals.rules, "rule")} in force, waiting for the first agent.` });
   reconcile(byId("attention-body"), items, (item) => item.key, coverageItem, (node, item) => {
@@ -92,11 +102,11 @@ function hostItem(host, only) {
 }
 
 function fillHost(node, host) {
-  const state = host.silent ? "silent" : host.connected ? "connected" : "away";
+  const state = host.silent ? "silent" : !host.connected ? "away" : NOT_WATCHING[host.mode] ? host.mode : "connected";
   node.querySelector("summary").replaceChildren(
     el(`span.dot.${state}`, { "aria-hidden": "true" }),
     el("span.name", {}, host.host_name),
-    el("span.side", { title: `last word ${utc(host.last_seen)}` }, state === "connected" ? plural(host.tracked_processes, "process", "processes") : `${state}, ${ago(host.last_seen)}`));
+    el("span.side", { title: `last word ${utc(host.last_seen)}` }, state === "connected" ? plural(host.tracked_processes, "process", "processes") : NOT_WATCHING[state] ? state : `${state}, ${ago(host.last_seen)}`));
 }
 
 async function showDoors(place, name, only) {
@@ -118,7 +128,9 @@ async function showDoors(place, name, only) {
     door.loss ? el("p.muted", {}, `Not seen: ${door.loss}`) : null));
   const button = el("button.quiet", { type: "button" }, "Only this host");
   button.addEventListener("click", () => only({ host: name }));
-  place.replaceChildren(facts, el("h3", {}, "How effects are watched"), el("ul.door-list", {}, ...doors), button);
+  const labels = el("p.labels", {}, ...host.labels.map((text) => el("span.label", {}, text)));
+  const mode = NOT_WATCHING[host.mode] ? el("p.wrong", {}, `${NOT_WATCHING[host.mode]} ${host.mode_reason}`) : "";
+  place.replaceChildren(mode, host.labels.length ? labels : "", facts, el("h3", {}, "How effects are watched"), el("ul.door-list", {}, ...doors), button);
 }
 
 export function showModels(models, only) {
