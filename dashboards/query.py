@@ -27,11 +27,15 @@ def of_env(labels: str) -> str:
 
 
 DETECTIONS: Final = (
-    f"silenced_by = ''\n  AND {of_env('host_labels')}\n  AND {OF_HOST}\n  AND {OF_SEVERITY}"
+    "silenced_by = ''\n  AND rule_name != 'test_alert'\n"
+    f"  AND {of_env('host_labels')}\n  AND {OF_HOST}\n  AND {OF_SEVERITY}"
 )
-"""Detections that somebody should look at: silenced ones are left out."""
+"""Detections that somebody should look at: neither silenced ones, nor those that somebody provoked to test the way."""
 
-INCIDENTS: Final = f"NOT all_silenced\n  AND {of_env('host_labels')}\n  AND {OF_HOST}\n  AND {OF_SEVERITY}"
+INCIDENTS: Final = (
+    "NOT all_silenced\n  AND rule_name != 'test_alert'\n"
+    f"  AND {of_env('host_labels')}\n  AND {OF_HOST}\n  AND {OF_SEVERITY}"
+)
 
 HOSTS: Final = f"{of_env('labels')}\n  AND {OF_HOST}"
 

@@ -4,7 +4,7 @@ set -euo pipefail
 case "${1:-}" in
   run) wanted=(libbpf1 libgomp1 python3-venv curl) ;;
   compile) wanted=(clang-19 libbpf-dev) ;;
-  test) wanted=(chromium chromium-driver gcc libc6-dev iproute2 openssl) ;;
+  test) wanted=(chromium chromium-driver gcc libc6-dev iproute2 openssl shellcheck systemd) ;;
   *) echo "usage: $0 run|compile|test" >&2; exit 2 ;;
 esac
 missing=()
