@@ -26,6 +26,8 @@ const NOT_WATCHING = {
   degraded: "The agent runs without its hooks, so nothing on the host is seen.",
 };
 
+const whyNot = (host) => `${NOT_WATCHING[host.mode]}${host.mode_reason ? ` Reason: ${host.mode_reason}` : ""}`;
+
 export function showCoverage(overview) {
   const { totals, hosts, problems, outputs } = overview;
   const items = [];
@@ -40,7 +42,7 @@ export function showCoverage(overview) {
     });
   }
   for (const host of hosts.filter((host) => !host.silent && NOT_WATCHING[host.mode])) {
-    items.push({ key: `mode ${host.host_name}`, kind: "bad", title: `${host.host_name} is ${host.mode}`, text: `${NOT_WATCHING[host.mode]} ${host.mode_reason}` });
+    items.push({ key: `mode ${host.host_name}`, kind: "bad", title: `${host.host_name} is ${host.mode}`, text: whyNot(host) });
   }
   const lossy = hosts.filter((host) => Number(host.lost) > 0);
   if (lossy.length) {
@@ -129,7 +131,7 @@ async function showDoors(place, name, only) {
   const button = el("button.quiet", { type: "button" }, "Only this host");
   button.addEventListener("click", () => only({ host: name }));
   const labels = el("p.labels", {}, ...host.labels.map((text) => el("span.label", {}, text)));
-  const mode = NOT_WATCHING[host.mode] ? el("p.wrong", {}, `${NOT_WATCHING[host.mode]} ${host.mode_reason}`) : "";
+  const mode = NOT_WATCHING[host.mode] ? el("p.wrong", {}, whyNot(host)) : "";
   place.replaceChildren(mode, host.labels.length ? labels : "", facts, el("h3", {}, "How effects are watched"), el("ul.door-list", {}, ...doors), button);
 }
 
