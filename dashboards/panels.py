@@ -99,8 +99,11 @@ def rows(
     width: int = 24,
     height: int = 9,
     numbers: Sequence[str] = (),
+    hidden: Sequence[str] = (),
 ) -> table.Panel:
-    """A table. ``links``: where a click on a column leads; ``numbers``: columns in which zero is good and more is red."""
+    """A table. ``links``: where a click on a column leads; ``numbers``: columns in which zero is good and more is red;
+    ``hidden``: columns that only links use.
+    """
     panel = (
         table.Panel()
         .title(title)
@@ -111,7 +114,7 @@ def rows(
         .height(height)
         .span(width)
     )
-    for name in sorted({*(links or {}), *(widths or {}), *numbers}):
+    for name in sorted({*(links or {}), *(widths or {}), *numbers, *hidden}):
         properties: list[DynamicConfigValue] = []
         if links and name in links:
             properties.append(DynamicConfigValue(id_val="links", value=[_link(links[name]).build()]))
@@ -121,6 +124,8 @@ def rows(
             properties.append(DynamicConfigValue(id_val="thresholds", value=_steps(1).build()))
         if name == "severity":
             properties.append(DynamicConfigValue(id_val="mappings", value=[_severities()]))
+        if name in hidden:
+            properties.append(DynamicConfigValue(id_val="custom.hidden", value=True))
         if name in numbers or name == "severity":
             properties.append(DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}))
         panel = panel.override_by_name(name, properties)

@@ -144,7 +144,8 @@ def _summary() -> tuple[Builder[model.Panel], ...]:
 
 def _findings() -> tuple[Builder[model.Panel], ...]:
     per = f"WHERE $__timeFilter(time)\n  AND {DETECTIONS}"
-    incident = _console("Open in the console", "/?host=" + _FIELD.format("host") + "&q=" + _FIELD.format("rule"))
+    incident = _console("Open the incident", "/?incident=" + _FIELD.format("key"))
+    detection = _console("Explain this detection", "/?detection=" + _FIELD.format("id"))
     return (
         over_time(
             "Detections by severity",
@@ -168,6 +169,17 @@ def _findings() -> tuple[Builder[model.Panel], ...]:
             f"FROM incidents\nWHERE $__timeFilter(last)\n  AND {INCIDENTS}\nORDER BY last DESC, {_RANK} DESC\nLIMIT 200",
             links={"sentence": incident},
             widths={"last": 170, "severity": 90, "host": 140, "phase": 80, "detections": 100},
+            hidden=("key",),
+        ),
+        rows(
+            "Detections",
+            "Newest first. A click on what happened opens its explanation in the console.",
+            "SELECT time, severity, host_name AS host, sentence, process_chain AS chain, rule_name AS rule,\n"
+            f"  arrayStringConcat(attack, ' ') AS attack, detection_id AS id\nFROM detections\n{per}\n"
+            "ORDER BY time DESC, id\nLIMIT 200",
+            links={"sentence": detection},
+            widths={"time": 170, "severity": 90, "host": 140},
+            hidden=("id",),
         ),
         ranking(
             "Models with most detections",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from modelward_proto.fields import SCHEMA_VERSION
 from modelward_proto.v1 import store_pb2_grpc
@@ -134,6 +135,21 @@ def test_summary_counts_what_was_found(grafana: FakeGrafana) -> None:
 def test_a_longer_time_shows_the_older_detection(running: Collector) -> None:
     assert total(reader(running, NOW - 7 * DAY), "Detections (stat)") == 4
     assert total(reader(running, NOW - 7 * DAY, NOW - DAY), "Detections by severity (timeseries)") == 1
+
+
+@pytest.mark.parametrize(("name", "column", "path", "wanted"), [
+    ("Incidents (table)", "key", "/?incident=", "incidents"), ("Detections (table)", "id", "/?detection=", "detections"),
+])
+def test_links_lead_to_what_the_console_knows(
+    running: Collector, grafana: FakeGrafana, name: str, column: str, path: str, wanted: str
+) -> None:
+    link = f"${{console}}{path}${{__data.fields.{column}:percentencode}}"
+    assert link in json.dumps(grafana.panels[name])
+    one = grafana.panel(name).of(column)[0]
+    parameters = {"key" if wanted == "incidents" else "ids": one}
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    answer = httpx.get(f"{running.http_url}/api/v1/{wanted}", params=parameters, headers=headers, timeout=30)
+    assert len(answer.json()["rows"]) == 1
 
 
 def test_silenced_detections_are_left_out(grafana: FakeGrafana) -> None:
