@@ -18,7 +18,7 @@ from modelward_proto.settings import SettingsError
 from modelward_collector import metrics
 from modelward_collector.outputs import payload
 from modelward_collector.outputs.address import SEVERITIES
-from modelward_collector.outputs.reading import BEGINNING, PAGE, Detections, awaits_identity, mark_of
+from modelward_collector.outputs.reading import BEGINNING, PAGE, Detections, Mark, awaits_identity, mark_of
 from modelward_collector.outputs.state import State
 from modelward_collector.outputs.webhook import Answer, Verdict
 from modelward_collector.web.store import StoreError
@@ -39,6 +39,9 @@ HOLD_S = 15.0
 
 HOLD_LOOK_S = 0.5
 STORE_PAUSE_S = 0.5
+STORE_PATIENCE_S = 5.0
+"""A store away for less than this, such as one being started, is not worth a word."""
+
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 TRIES = 3
@@ -64,7 +67,8 @@ class Delivery:
         self._from_start = from_start
         self._mark = self._saved = BEGINNING
         self._saved_at = 0.0
-        self._store_away = False
+        self._away_since = 0.0
+        self._told_away = False
         self._failures = 0
         self.woken = asyncio.Event()
         """Set it when detections were stored."""
@@ -77,7 +81,7 @@ class Delivery:
                 self.woken.clear()
                 try:
                     more = await self._some()
-                    self._store_away = False
+                    self._away_since, self._told_away = 0.0, False
                 except StoreError as e:
                     await self._pause_for_store(e)
                     continue
@@ -87,26 +91,26 @@ class Delivery:
             await self._last_save()
 
     async def _begin(self) -> None:
+        started_ns = time.time_ns()
         while True:
             try:
-                mark = await self._detections.mark()
-                if mark is None:
-                    mark = BEGINNING if self._from_start else await self._detections.latest()
-                    await self._detections.save(mark)
-                    _log.info("an output begins with the detections from now on" if not self._from_start
-                              else "an output begins with all detections that are kept", extra={
-                                  "output": self._state.name, "address": self._state.address})
-                break
+                self._mark = self._saved = await self._detections.mark() or await self._first_mark(started_ns)
+                return
             except StoreError as e:
                 await self._pause_for_store(e)
-        self._mark = self._saved = mark
+
+    async def _first_mark(self, started_ns: int) -> Mark:
+        mark = BEGINNING if self._from_start else await self._detections.latest(started_ns)
+        await self._detections.save(mark)
+        what = "all detections that are kept" if self._from_start else "the detections from now on"
+        _log.info("an output begins with %s", what, extra={"output": self._state.name, "address": self._state.address})
+        return mark
 
     async def _some(self) -> bool:
         """Deal with one page; whether there may be more at once."""
         read_at = time.monotonic()
         page = await self._detections.after(self._mark)
-        unsure = {row["rule_name"] for row in page if awaits_identity(row)}
-        excepted = await self._detections.excepted(unsure) if unsure else set()
+        excepted = await self._detections.excepted() if any(map(awaits_identity, page)) else set()
         for row in page:
             if time.monotonic() - read_at > FRESH_S:
                 return True
@@ -201,9 +205,11 @@ class Delivery:
                 "output": self._state.name})
 
     async def _pause_for_store(self, error: StoreError) -> None:
-        if not self._store_away:
+        now = time.monotonic()
+        self._away_since = self._away_since or now
+        if now - self._away_since > STORE_PATIENCE_S and not self._told_away:
+            self._told_away = True
             _log.warning("an output waits for the store", extra={"output": self._state.name, "reason": str(error)})
-        self._store_away = True
         await asyncio.sleep(STORE_PAUSE_S * random.uniform(0.5, 1.0))
 
     async def _wait(self, most_s: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,10 +18,10 @@ ORDER BY stored_at, detection_id LIMIT {PAGE}"""
 _MARK = "SELECT toUnixTimestamp64Nano(stored_at) AS at, detection_id AS id FROM outputs_raw FINAL WHERE output = {output:String}"
 
 _LATEST = """SELECT toUnixTimestamp64Nano(stored_at) AS at, detection_id AS id FROM detections_raw
-ORDER BY stored_at DESC, detection_id DESC LIMIT 1"""
+WHERE stored_at < fromUnixTimestamp64Nano({before:Int64}, 'UTC') ORDER BY stored_at DESC, detection_id DESC LIMIT 1"""
 
 _EXCEPTIONS = """SELECT DISTINCT rule_name, executable_path, host_name FROM exceptions_raw FINAL
-WHERE NOT revoked AND expires > now64(9, 'UTC') AND rule_name IN {rules:Array(String)}"""
+WHERE NOT revoked AND expires > now64(9, 'UTC')"""
 
 
 class Mark(NamedTuple):
@@ -48,9 +48,9 @@ class Detections:
         """Where an earlier run stopped; None when there was none."""
         return _first((await self.store.select(_MARK, {"output": self.output}, seconds=10)).rows)
 
-    async def latest(self) -> Mark:
-        """The newest detection there is."""
-        return _first((await self.store.select(_LATEST, seconds=10)).rows) or BEGINNING
+    async def latest(self, before_ns: int) -> Mark:
+        """The newest detection that was stored before a time."""
+        return _first((await self.store.select(_LATEST, {"before": str(before_ns)}, seconds=10)).rows) or BEGINNING
 
     async def after(self, mark: Mark) -> list[dict[str, Any]]:
         """The next detections, at most PAGE."""
@@ -60,10 +60,9 @@ class Detections:
         """Make the mark durable."""
         await self.store.advance(self.output, mark.stored_ns, mark.detection_id)
 
-    async def excepted(self, rules: Collection[str]) -> set[tuple[str, str, str]]:
-        """Rule, executable and host (empty: every host) of the exceptions in force for these rules."""
-        quoted = ",".join("'" + rule.replace("\\", "\\\\").replace("'", "\\'") + "'" for rule in sorted(rules))
-        rows = (await self.store.select(_EXCEPTIONS, {"rules": f"[{quoted}]"}, seconds=10)).rows
+    async def excepted(self) -> set[tuple[str, str, str]]:
+        """Rule, executable and host (empty: every host) of the exceptions in force."""
+        rows = (await self.store.select(_EXCEPTIONS, seconds=10)).rows
         return {(row["rule_name"], row["executable_path"], row["host_name"]) for row in rows}
 
 
