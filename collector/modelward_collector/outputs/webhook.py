@@ -138,8 +138,10 @@ def _trouble(error: httpx.HTTPError) -> str:
         return f"no connection within {CONNECT_S:.0f} s"
     if isinstance(error, httpx.TimeoutException):
         return f"no answer within {WHOLE_S:.0f} s"
+    # It may repeat what the receiver sent.
+    words = escape(str(error).encode("utf-8", "replace")[:SHOWN]) or type(error).__name__
     if isinstance(error, httpx.ConnectError):
-        if "certificate" in str(error).lower():
-            return f"its certificate is not trusted ({error}); give its authority with --webhook-ca"
-        return f"no connection ({error or type(error).__name__})"
-    return f"the connection broke ({error or type(error).__name__})"
+        if "certificate" in words.lower():
+            return f"its certificate is not trusted ({words}); give its authority with --webhook-ca"
+        return f"no connection ({words})"
+    return f"the connection broke ({words})"
