@@ -36,6 +36,9 @@ BUSY_WAIT_S = 0.005
 """A fixed time, not until something comes: a drain costs as much as copying 20 records, so few and large ones are cheap."""
 IDLE_WAIT_S = 0.02
 """While nothing comes, looking less often is most of what an idle host pays; the largest ring lasts longer than this."""
+QUIET_WAIT_S = 0.05
+"""The same once nothing came for QUIET_AFTER_S: a burst at a million records a second still finds room in the ring."""
+QUIET_AFTER_S = 1.0
 TICK_S = 0.05
 REPEATS_S = 1.0
 STATUS_S = 1.0
@@ -86,6 +89,7 @@ class Drainer:
         self._down_since: float | None = self._started
         self._tick_at = self._repeats_at = self._status_at = 0.0
         self._busy = False
+        self._busy_at = self._started
         self._large_empty = np.empty(0, writer.layout.large)
         self._small_empty = np.empty(0, writer.layout.small)
         self._reading, self._next = self._begin(sensor)
@@ -100,9 +104,14 @@ class Drainer:
         gc.collect()
         gc.freeze()
         while not stopping():
-            time.sleep(BUSY_WAIT_S if self._busy else IDLE_WAIT_S)
+            time.sleep(self._wait_s())
             self.step()
         self._finish(keep_hooks)
+
+    def _wait_s(self) -> float:
+        if self._busy:
+            return BUSY_WAIT_S
+        return IDLE_WAIT_S if time.monotonic() - self._busy_at < QUIET_AFTER_S else QUIET_WAIT_S
 
     def replace_source(self, source: Source, mode: str, reason: str) -> None:
         """Go on with another source. The hooks of the one before are detached and its rings are spooled to their end; whoever
@@ -174,7 +183,8 @@ class Drainer:
             drained = self._reading.drain(DRAIN_RECORDS)
             self._pending.add(drained.small, drained.large, drained.positions)
             taken = len(drained.small) + len(drained.large)
-            self._busy = self._busy or taken > 0
+            if taken:
+                self._busy, self._busy_at = True, time.monotonic()
             if self._pending.full and not self._close_batch():
                 return
             if not taken:
