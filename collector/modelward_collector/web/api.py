@@ -70,8 +70,11 @@ def list_of(name: str) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         store: Store = request.app.state.store
         try:
-            sql, parameters, limit = listing(name, dict(request.query_params))
-            rows = await store.select(sql, parameters, max_rows=limit)
+            for given in queries.steps(name, dict(request.query_params)):
+                sql, parameters, limit = listing(name, given)
+                rows = await store.select(sql, parameters, max_rows=limit)
+                if len(rows.rows) >= limit:
+                    break
         except BadFilter as e:
             return bad(e)
         except StoreError as e:

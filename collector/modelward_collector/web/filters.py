@@ -77,6 +77,11 @@ def lasting(text: str) -> int:
     return int(found[1]) * _UNITS[found[2]] * 10**9
 
 
+def moment(nanoseconds: int) -> str:
+    """A time as :func:`instant` reads it, to the microsecond."""
+    return datetime.fromtimestamp(nanoseconds // 1000 / 10**6, UTC).isoformat(timespec="microseconds")
+
+
 def now() -> str:
     """The time of this machine, RFC 3339 UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -151,6 +156,21 @@ def of_model(*columns: str) -> Filter:
     return add
 
 
+_LOADS = "SELECT host_name, model_instance FROM bindings WHERE model_id = {model:String} OR model_digest = {model:String}"
+
+
+def of_loads(query: Query, value: str) -> None:
+    """Events of the model: of its loads, and of what came from them. By the numbers of the loads first, for which there is an
+    index; numbers of two hosts may be equal.
+    """
+    numbers, names = f"SELECT model_instance FROM ({_LOADS})", _LOADS
+    query.where(
+        f"(model_instance IN ({numbers}) OR lifecycle_origin_instance IN ({numbers})) AND "
+        f"((host_name, model_instance) IN ({names}) OR (host_name, lifecycle_origin_instance) IN ({names}))",
+        model=value,
+    )
+
+
 def of_process(query: Query, value: str) -> None:
     """A process by its pid, its key, or part of its path or command line."""
     if value.isascii() and value.isdigit():
@@ -170,8 +190,10 @@ def rows_by_name(query: Query, value: str) -> None:
     names = value.split(",")
     if len(names) > 200 or not all(_NAME.fullmatch(name) for name in names):
         raise BadFilter("names: at most 200 of agent/epoch/batch/row, with commas between them")
-    # Batch and row are cut out of the text again, so that what the engine compares are numbers.
+    # Batch and row are cut out of the text again, so that what the engine compares are numbers. Rows lie host by host.
     query.where(
+        "host_name IN (SELECT host_name FROM hosts_raw WHERE agent_id IN "
+        "(SELECT splitByChar('/', arrayJoin(splitByChar(',', {names:String})))[1])) AND "
         "(agent_id, epoch, batch, row) IN (SELECT p[1], p[2], toUInt64(p[3]), toUInt32(p[4]) FROM "
         "(SELECT splitByChar('/', arrayJoin(splitByChar(',', {names:String}))) AS p))",
         names=value,

@@ -23,7 +23,7 @@ problems, tracked_processes, spool_bytes, spool_limit_bytes, labels, mode, mode_
 ORDER BY silent DESC, mode IN ('paused', 'degraded') DESC, lost > 0 DESC, notEmpty(problems) DESC, connected, host_name
 LIMIT 60"""
 
-_MODELS = "SELECT count() AS models FROM models"
+_MODELS = "SELECT uniqExact(model_id, model_digest) AS models FROM bindings"
 
 
 class Overview:

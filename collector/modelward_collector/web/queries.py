@@ -6,11 +6,12 @@ A value that came over HTTP is only ever a parameter of the engine (``{name:Type
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from modelward_proto.fields import EVENT_NAMES, PHASES
 
+from modelward_collector.store.ddl.views import incidents
 from modelward_collector.web.filters import (
     SEVERITIES,
     BadFilter,
@@ -23,6 +24,9 @@ from modelward_collector.web.filters import (
     has,
     instant,
     labelled,
+    lasting,
+    moment,
+    of_loads,
     of_model,
     of_process,
     one_of,
@@ -44,6 +48,8 @@ class Listing:
     filters: Mapping[str, Filter]
     default_limit: int = 100
     default_since: str = ""
+    steps: tuple[str, ...] = ()
+    """Spans to look at first, shortest first: the newest rows are wanted, and most often these hold enough of them."""
 
 
 _RANK = "indexOf(['informational', 'low', 'medium', 'high', 'critical'], toString(severity))"
@@ -105,6 +111,7 @@ LISTINGS: dict[str, Listing] = {
                 "workload_id",
             ),
         },
+        steps=("24h", "30d"),
     ),
     "events": Listing(
         "SELECT * FROM events",
@@ -115,7 +122,7 @@ LISTINGS: dict[str, Listing] = {
             "host": equal("host_name", "host"),
             "event": one_of("event_name", "event", tuple(EVENT_NAMES.values())),
             "process": of_process,
-            "model": of_model("model_id", "lifecycle_origin_model", "model_digest"),
+            "model": of_loads,
             "workload": equal("workload_id", "workload"),
             "phase": one_of("lifecycle_phase", "phase", PHASES),
             "names": rows_by_name,
@@ -129,6 +136,7 @@ LISTINGS: dict[str, Listing] = {
             ),
         },
         default_since="24h",
+        steps=("1h", "24h"),
     ),
     "hosts": Listing(
         "SELECT * FROM hosts",
@@ -169,6 +177,43 @@ LISTINGS: dict[str, Listing] = {
 }
 
 
+_GROUPS = "(group_key, host_name) IN (SELECT group_key, host_name FROM detections_raw WHERE {})"
+
+
+def _source(name: str, given: Mapping[str, str]) -> str:
+    """What a list selects from: of incidents only the groups that can be in it, all detections of them."""
+    if name != "incidents":
+        return LISTINGS[name].select
+    conditions = []
+    if given.get("host"):
+        conditions.append("host_name = {host:String}")
+    if given.get("id"):
+        conditions.append(_GROUPS.format("detection_id = {id:String}"))
+    if given.get("since"):
+        conditions.append(_GROUPS.format("time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')"))
+    if given.get("key"):
+        conditions.append("startsWith({key:String}, concat(group_key, '@'))")
+    return f"SELECT * FROM ({incidents(' AND '.join(conditions) or '1')})"
+
+
+def steps(name: str, given: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """The filters of a request, first with shorter spans; the first answer with as many rows as wanted is the answer to all.
+
+    Raises:
+        BadFilter: a time has a bad value.
+    """
+    shape = LISTINGS[name]
+    if shape.steps and not given.keys() & {"names", "ids", "id", "key"}:
+        until = instant(given["until"]) if given.get("until") else time.time_ns()
+        asked = given.get("since") or shape.default_since
+        wanted = instant(asked) if asked else 0
+        for step in shape.steps:
+            since = until - lasting(step)
+            if since > wanted:
+                yield {**given, "since": moment(since)}
+    yield given
+
+
 def filtered(name: str, given: Mapping[str, str]) -> Query:
     """The conditions that the filters of a request put on a list.
 
@@ -202,7 +247,7 @@ def listing(name: str, given: Mapping[str, str]) -> tuple[str, dict[str, str], i
     if shape.default_since and not filters.keys() & {"since", "names"}:
         filters["since"] = shape.default_since
     query = filtered(name, filters)
-    return query.sql(shape.select, shape.order, limit), query.parameters, limit
+    return query.sql(_source(name, filters), shape.order, limit), query.parameters, limit
 
 
 def timeline(given: Mapping[str, str]) -> tuple[str, dict[str, str], int, int, int]:
@@ -231,8 +276,9 @@ def severities(given: Mapping[str, str]) -> tuple[str, dict[str, str]]:
         BadFilter: a filter is unknown or has a bad value.
     """
     shown = "count()" if given.get("silenced") == "1" else "countIf(NOT all_silenced)"
-    query = filtered("incidents", {"since": "24h", **given, "silenced": "1"})
-    select = f"SELECT severity, {shown} AS n, countIf(all_silenced) AS silenced FROM incidents"
+    filters = {"since": "24h", **given, "silenced": "1"}
+    query = filtered("incidents", filters)
+    select = f"SELECT severity, {shown} AS n, countIf(all_silenced) AS silenced FROM ({_source('incidents', filters)})"
     return f"{select} WHERE {query.condition} GROUP BY severity", query.parameters
 
 

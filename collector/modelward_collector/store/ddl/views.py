@@ -28,7 +28,8 @@ def _bound(column: str, instance: str, otherwise: str) -> str:
 
 def statements(silent_after_s: int) -> list[str]:
     """All statements, in an order in which each finds what it needs."""
-    return [_model_by_instance(), _labels_by_host(), _exception_by_match(), _events(), _detections(), _incidents(), _models(),
+    return [_model_by_instance(), _labels_by_host(), _exception_by_match(), _events(), _detections(),
+            f"CREATE OR REPLACE VIEW modelward.incidents AS {incidents()}", _models(),
             _hosts(silent_after_s), _ledger(), _exceptions(), _outputs()]
 
 
@@ -92,34 +93,33 @@ WITH if({own} != '', {own}, {origin}) AS digest,
 SELECT {', '.join(shown)} FROM modelward.detections_raw AS r"""
 
 
-def _incidents() -> str:
+def incidents(condition: str = "1") -> str:
+    """The SELECT of the view, over those detections that meet a condition.
+
+    The view looks at every detection there is. A list that shows few should narrow it to whole groups (``group_key`` and
+    ``host_name``), or the incidents that it shows would lack detections.
+    """
     rank = "indexOf(['informational', 'low', 'medium', 'high', 'critical'], toString(severity))"
     order = "PARTITION BY group_key, host_name ORDER BY time, detection_id"
-    # Names of the aggregates repeat names of columns, so that every column is said with its table.
-    return f"""CREATE OR REPLACE VIEW modelward.incidents AS
-SELECT
+    # One aggregate of a tuple copies less than one of each column. Names of columns are said with their table, as aggregates
+    # have the same.
+    return f"""SELECT
     concat(d.group_key, '@', toString(toUnixTimestamp64Milli(min(d.time)))) AS key,
     d.host_name AS host_name,
-    argMax(d.workload_id, d.time) AS workload_id,
-    argMax(d.workload_runtime, d.time) AS workload_runtime,
-    argMax(d.rule_name, d.time) AS rule_name,
-    argMax(d.rule_title, d.time) AS rule_title,
-    argMax(d.severity, (d.speaks, d.rank)) AS severity,
+    (argMax((d.workload_id, d.workload_runtime, d.rule_name, d.rule_title, d.lifecycle_origin_instance, d.process_root_id,
+        d.lifecycle_phase), d.time) AS latest).1 AS workload_id,
+    latest.2 AS workload_runtime, latest.3 AS rule_name, latest.4 AS rule_title,
+    (argMax((d.severity, d.sentence, d.process_chain, d.next_step, d.reason, d.attack), (d.speaks, d.rank, d.time))
+        AS worst).1 AS severity,
     count() AS count,
     countIf(d.silenced_by != '') AS silenced,
     (silenced = count())::Bool AS all_silenced,
     min(d.time) AS first,
     max(d.time) AS last,
-    argMax(d.sentence, (d.speaks, d.rank, d.time)) AS sentence,
-    argMax(d.process_chain, (d.speaks, d.rank, d.time)) AS chain,
-    argMax(d.next_step, (d.speaks, d.rank, d.time)) AS next_step,
-    argMax(d.reason, (d.speaks, d.rank, d.time)) AS reason,
+    worst.2 AS sentence, worst.3 AS chain, worst.4 AS next_step, worst.5 AS reason,
     argMax(d.model_id, (d.model_id != '', d.time)) AS model_id,
     argMax(d.lifecycle_origin_model, (d.lifecycle_origin_model != '', d.time)) AS origin_model,
-    argMax(d.lifecycle_origin_instance, d.time) AS origin_instance,
-    argMax(d.process_root_id, d.time) AS root_id,
-    argMax(d.lifecycle_phase, d.time) AS phase,
-    argMax(d.attack, (d.speaks, d.rank, d.time)) AS attack,
+    latest.5 AS origin_instance, latest.6 AS root_id, latest.7 AS phase, worst.6 AS attack,
     max(d.late) AS late,
     any(d.host_labels) AS host_labels,
     arrayMap(x -> x.2, arraySlice(arrayReverseSort(groupArray(1000)((d.time, d.detection_id))), 1, 50)) AS detection_ids
@@ -129,34 +129,35 @@ FROM (
     FROM (
         SELECT *, dateDiff('second', lagInFrame(time, 1, toDateTime64(0, 9, 'UTC')) OVER (
             {order} ROWS BETWEEN 1 PRECEDING AND CURRENT ROW), time) >= {INCIDENT_GAP_S} AS opens
-        FROM modelward.detections
+        FROM modelward.detections WHERE {condition}
     )
 ) AS d
 GROUP BY d.group_key, d.host_name, d.part"""
 
 
 def _models() -> str:
-    return """CREATE OR REPLACE VIEW modelward.models AS
+    """``phase``: of the lifecycle event that came last in any load of the model."""
+    return f"""CREATE OR REPLACE VIEW modelward.models AS
 SELECT
-    b.model_id AS model_id,
-    b.model_digest AS digest,
-    any(b.model_format) AS format,
-    any(b.model_source) AS source,
-    argMax(b.model_path, b.time) AS path,
-    argMax(b.model_revision, b.time) AS revision,
-    uniqExact(b.host_name, b.model_instance) AS instances,
-    uniqExact(b.host_name) AS hosts,
-    min(b.time) AS first_loaded,
-    max(b.time) AS last_loaded,
-    argMax(p.phase, p.at) AS phase,
-    groupUniqArray(20)(b.workload_id) AS workloads
-FROM (SELECT * FROM modelward.bindings FINAL) AS b
+    b.model_id AS model_id, b.model_digest AS digest, b.format AS format, b.source AS source, b.path AS path,
+    b.revision AS revision, b.instances AS instances, b.hosts AS hosts, b.first_loaded AS first_loaded,
+    b.last_loaded AS last_loaded, p.phase AS phase, b.workloads AS workloads
+FROM (
+    SELECT model_id, model_digest, any(model_format) AS format, any(model_source) AS source, argMax(model_path, time) AS path,
+        argMax(model_revision, time) AS revision, count() AS instances, uniqExact(host_name) AS hosts,
+        min(time) AS first_loaded, max(time) AS last_loaded, groupUniqArray(20)(workload_id) AS workloads
+    FROM modelward.bindings FINAL GROUP BY model_id, model_digest
+) AS b
 LEFT JOIN (
-    SELECT host_name, model_instance, argMax(lifecycle_phase, time) AS phase, max(time) AS at
-    FROM modelward.events_raw WHERE event_name = 'lifecycle' AND model_instance != 0
-    GROUP BY host_name, model_instance
-) AS p ON p.host_name = b.host_name AND p.model_instance = b.model_instance
-GROUP BY b.model_id, b.model_digest"""
+    SELECT model.1 AS model_id, model.2 AS model_digest, argMax(phase, at) AS phase
+    FROM (
+        SELECT dictGetOrDefault('{MODELS}', ('model_id', 'model_digest'), (host_name, model_instance), ('', '')) AS model,
+            argMax(lifecycle_phase, time) AS phase, max(time) AS at
+        FROM modelward.events_raw WHERE event_name = 'lifecycle' AND model_instance != 0
+        GROUP BY host_name, model_instance
+    )
+    GROUP BY model
+) AS p ON p.model_id = b.model_id AND p.model_digest = b.model_digest"""
 
 
 def _hosts(silent_after_s: int) -> str:
