@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 def check(*, as_json: bool) -> int:
     """Print what the host offers, then open every door and prove it with a canary. Returns the exit code."""
-    from modelward_agent.cli import EXIT_HOST, allow_locked_memory
+    from modelward_agent import exit_codes
+    from modelward_agent.run import allow_locked_memory
     from modelward_agent.sensor.errors import SensorError
     from modelward_agent.sensor.offers import check_host
     from modelward_agent.sensor.sensor import Sensor
@@ -52,7 +53,7 @@ def check(*, as_json: bool) -> int:
             print(_verdict(blind))
     if refusal:
         print(f"modelward-agent: this host cannot be watched: {refusal}", file=sys.stderr)
-        return EXIT_HOST
+        return exit_codes.HOST
     return 1 if blind else 0
 
 

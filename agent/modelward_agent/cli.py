@@ -1,39 +1,42 @@
-"""``modelward-agent``: watch this host (``run``), or say what could be watched here (``check``)."""
+"""``modelward-agent``: watch this host (``run``), and what a person on it may ask of the agent."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import os
-import resource
-import signal
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from modelward_proto import __version__
 from modelward_proto.logs import configure
-from modelward_proto.notify import notify
-from modelward_proto.settings import add_flags, load
+from modelward_proto.settings import add_flags, load, unknown_variables
 
+from modelward_agent import exit_codes
+from modelward_agent.exit_codes import fail
 from modelward_agent.settings import PREFIX, AgentSettings
 
-EXIT_USAGE = 2
-EXIT_HOST = 3
-EXIT_STATE = 4
+_TOP = """\
+On a new host:
+  modelward-agent check                what can be watched here, each hook proven with a probe
+  modelward-agent run                  watch, and send to the collector on this host
 
-_EPILOG = """\
-exit codes:
-  0  stopped as asked (run); every effect is watched and proven (check)
-  1  check: some effect cannot be seen here, or no probe proved it; run: unexpected error
-  2  a wrong flag, setting or certificate
-  3  this host cannot be watched: no root, no BTF, or the kernel refuses
-  4  the state folder is in use by another agent, or cannot be written
+When something is wrong with a host, and the agent may be the reason:
+  modelward-agent pause --reason "looking into slow reads"
+  modelward-agent resume
+  modelward-agent support              a file for whoever looks into it, without secrets
 
 The agent needs root. It sends to a collector on this host in plaintext, and to any other only with --tls-ca,
 --tls-cert and --tls-key. Events that the collector does not have yet wait in STATE/spool and survive a crash.
 Each setting is also a variable (MODELWARD_AGENT_COLLECTOR) and a key of the TOML file (collector = "...").
+
+"""
+
+_RUN = """\
+SIGTERM or Ctrl-C stops it: what is in the rings is spooled, and delivered if the collector answers. SIGHUP tries hooks
+again that the kernel refused. While an operator paused it, after --crash-limit crashes within ten minutes, or when the
+kernel refuses its programs, it runs without any hook and tells the collector why; refused hooks are tried again each hour.
+
 """
 
 log = logging.getLogger("modelward_agent")
@@ -42,23 +45,54 @@ log = logging.getLogger("modelward_agent")
 def parser() -> argparse.ArgumentParser:
     """All commands and flags."""
     top = argparse.ArgumentParser(
-        prog="modelward-agent", epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="modelward-agent", epilog=_TOP + exit_codes.WORDS, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Watches what model servers do to this host, and streams it to a Modelward collector.",
     )
     top.add_argument("--version", action="version", version=f"modelward-agent {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser(
-        "run", help="watch this host until stopped", epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Watch this host and stream what model servers do. Stop it with SIGTERM or Ctrl-C.",
-    )
+
+    def command(name: str, help: str, description: str, more: str = "") -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name, help=help, description=description, epilog=more + exit_codes.WORDS,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    run = command("run", "watch this host until stopped", "Watch this host and stream what model servers do.", _RUN)
     add_flags(run, AgentSettings, PREFIX)
-    check = commands.add_parser(
-        "check", help="say what this host offers and what cannot be seen here", epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Try every hook, take the best one for each effect, and prove it by provoking the effect.",
+    check = command(
+        "check", "say what this host offers and what cannot be seen here",
+        "Try every hook, take the best one for each effect, and prove it by provoking the effect.",
     )
     check.add_argument("--json", action="store_true", help="for programs")
+    pause = command(
+        "pause", "detach every hook now, and leave them off",
+        "Detach every hook from the kernel now. The agent keeps its stream and tells the collector that it is paused, by whom "
+        "and why. It stays so over restarts until 'modelward-agent resume'. Works with no agent running, too.",
+    )
+    pause.add_argument("--reason", default="", metavar="TEXT", help="shown to the security team")
+    resume = command(
+        "resume", "attach the hooks again",
+        "End a pause. An agent whose hooks were refused, or that crashed too often, tries again at once.",
+    )
+    uninstall = command(
+        "uninstall", "remove everything that the agent made on this host",
+        "Remove the hooks, what is pinned in /sys/fs/bpf, mounts that the agent made, and its state folder. Events that were not "
+        "delivered are lost with it. The package itself is removed as it was installed (pip, or the distribution's tool).",
+        "Under systemd, 'systemctl disable --now modelward-agent' comes first: it would start the agent again.\n\n",
+    )
+    uninstall.add_argument("--stop", action="store_true", help="stop the agent that runs with this state folder first")
+    uninstall.add_argument("--keep-state", action="store_true",
+                           help="leave the state folder: this host's identity, and unsent events")
+    support = command(
+        "support", "write a file about this agent for whoever helps with it, without secrets",
+        "Collect settings, doors, ledger, spool figures, kernel configuration and the last log lines into a tar.gz file, and "
+        "print what is in it. Secrets, keys and events are left out. Look into it before you send it.",
+    )
+    support.add_argument("--output", default="", metavar="FILE", help="default: modelward-support-TIME.tar.gz in this folder")
+    support.add_argument("--hide-host", action="store_true", help="a digest in place of this host's name")
+    for each in (pause, resume, uninstall, support):
+        each.add_argument("--state", metavar="DIR", help="state folder of the agent (default: as its settings say)")
+        each.add_argument("--config", metavar="FILE", help=f"TOML file with its settings (variable {PREFIX}_CONFIG)")
     return top
 
 
@@ -70,79 +104,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return check(as_json=parsed.json)
     try:
+        if parsed.command != "run":
+            return _care(parsed)
         settings = load(AgentSettings, PREFIX, parsed)
         configure(settings.log_level, settings.log_format)
     except ValueError as e:
-        return _fail(EXIT_USAGE, str(e))
+        return fail(exit_codes.USAGE, str(e))
+    for name in unknown_variables(AgentSettings, PREFIX):
+        log.warning("this variable is no setting and is ignored", extra={"variable": name})
+    from modelward_agent.run import run
+
     return run(settings)
 
 
-def run(settings: AgentSettings) -> int:
-    """Watch until SIGTERM or SIGINT."""
-    # Before numpy comes: its linear algebra, which nobody uses here, would start a thread per core.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from modelward_agent.drainer import Drainer
-    from modelward_agent.sensor import records
-    from modelward_agent.sensor.errors import SensorError
-    from modelward_agent.sensor.sensor import Sensor
-    from modelward_agent.sensor.servers import WatchError, lists
-    from modelward_agent.spool.batch import Layout
-    from modelward_agent.spool.folder import SpoolError, random_id
-    from modelward_agent.spool.writer import SpoolWriter
-    from modelward_agent.supervise import SenderProcess, StateError, StateLock
-    from modelward_agent.transport.target import Target, TargetError
+def _care(parsed: argparse.Namespace) -> int:
+    """Commands about an agent that may run. Raises SettingsError."""
+    if os.geteuid() != 0:
+        return fail(exit_codes.HOST, f"'{parsed.command}' needs root: run it with sudo")
+    # A folder that is named needs no settings: they may be what is broken.
+    if parsed.state is not None and parsed.command != "support":
+        settings = AgentSettings(state=parsed.state)
+    else:
+        settings = load(AgentSettings, PREFIX, parsed)
+    if parsed.command == "support":
+        from modelward_agent.support import support
 
-    os.umask(0o077)
-    stopped: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: stopped.append(number))
-    state = Path(settings.state)
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    try:
-        lists(settings.watch)
-        Target.parse(settings.collector, settings.tls_ca, settings.tls_cert, settings.tls_key).check_pair()
-        lock = StateLock(state)
-        agent_id = random_id(state / "agent.id")
-        layout = Layout(records.SMALL, records.LARGE)
-        writer = SpoolWriter(state / "spool", layout, limit_bytes=settings.spool_max_bytes, boot_id=boot_id)
-        allow_locked_memory()
-        sensor = Sensor.open(watch=settings.watch, exclude_pids=(os.getpid(),))
-    except (TargetError, WatchError) as e:
-        return _fail(EXIT_USAGE, str(e))
-    except SensorError as e:
-        return _fail(EXIT_HOST, str(e))
-    except (StateError, SpoolError) as e:
-        return _fail(EXIT_STATE, str(e))
-    begin = {
-        "settings": asdict(settings), "agent_id": agent_id.hex(), "epoch": writer.folder.epoch.hex(),
-        "spool": str(writer.folder.path), "boot_id": boot_id,
-    }
-    sender = SenderProcess(begin)
-    drainer = Drainer(sensor, writer, sender)
-    begin["status"] = drainer.status()
-    notify("READY=1")
-    log.info("watching", extra={"agent_id": agent_id.hex(), "collector": settings.collector, "state": str(state)})
-    try:
-        drainer.run(lambda: bool(stopped))
-    finally:
-        notify("STOPPING=1")
-        sensor.close()
-        lock.release()
-    log.info("stopped")
-    return 0
+        return support(settings, output=parsed.output, hide_host=parsed.hide_host)
+    from modelward_agent.care import Care
 
-
-def allow_locked_memory() -> None:
-    """Kernels before 5.11 charge BPF maps against RLIMIT_MEMLOCK."""
-    try:
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    except (OSError, ValueError):
-        log.debug("RLIMIT_MEMLOCK cannot be raised")
-
-
-def _fail(code: int, reason: str) -> int:
-    print(f"modelward-agent: {reason}", file=sys.stderr)
-    return code
+    care = Care(Path(settings.state), Path(settings.pins) if settings.pins else None)
+    if parsed.command == "pause":
+        return care.pause(parsed.reason)
+    if parsed.command == "resume":
+        return care.resume()
+    return care.uninstall(stop=parsed.stop, keep_state=parsed.keep_state)
 
 
 if __name__ == "__main__":

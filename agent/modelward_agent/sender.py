@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 from modelward_proto.logs import configure
 
+from modelward_agent import privileges
 from modelward_agent.control import MAX_MESSAGE, Channel
 
 
@@ -25,8 +27,11 @@ class WithoutPandas(MetaPathFinder):
 
 def main() -> int:
     # Ctrl-C reaches every process of the terminal; the drainer decides when the sender ends.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    # It talks to the network and reads what workloads say: it keeps nothing of the drainer's rights, nor its priority.
+    privileges.keep(privileges.SENDER, privileges.SENDER)
+    os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))
     end = socket.socket(fileno=int(sys.argv[1]))
     end.settimeout(10.0)
     what, begin = json.loads(end.recv(MAX_MESSAGE))

@@ -17,6 +17,7 @@ from modelward_proto import __version__
 from modelward_proto.fields import SCHEMA_VERSION, WIRE_SCHEMA
 from modelward_proto.v1 import stream_pb2 as pb
 
+from modelward_agent.commands import Commands
 from modelward_agent.control import Channel, ChannelClosed
 from modelward_agent.enrich.enricher import Enricher
 from modelward_agent.identity.resolver import Resolver, identity_record
@@ -38,6 +39,8 @@ MAX_BACKLOG = 4096
 MAX_PAYLOAD_BYTES = 40 << 20
 """A collector sets a longer one aside, and one that is much longer ends the stream, each time it is sent."""
 
+MODES = {"watching": pb.MODE_WATCHING, "paused": pb.MODE_PAUSED, "degraded": pb.MODE_DEGRADED}
+
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
@@ -52,6 +55,7 @@ class Sender:
         settings = AgentSettings(**begin["settings"])
         self._limit_bytes = settings.spool_max_bytes
         self._host_name = settings.host_name or socket.gethostname()
+        self._labels = settings.label
         self._epoch = bytes.fromhex(begin["epoch"])
         folder = Folder(Path(begin["spool"]), self._epoch)
         self._lock = _lock(folder.path / "sender.lock")
@@ -63,6 +67,7 @@ class Sender:
         self._kinds: dict[int, dict[str, int]] = {}
         target = Target.parse(settings.collector, settings.tls_ca, settings.tls_cert, settings.tls_key)
         self._stream = Reconnect(target, self, self._epoch, self._down)
+        self._commands = Commands(lambda id: channel.tell("canary", id), self._stream.beat)
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -95,7 +100,7 @@ class Sender:
             agent_version=__version__, host_name=self._host_name, boot_id=self._begin["boot_id"],
             kernel_release=os.uname().release, first_unacked=self._reader.first_unacked(),
             last_spooled=max(self._reader.last_number, self._status["last_number"]),
-            doors=[pb.Door(**door) for door in self._doors_sent],
+            doors=[pb.Door(**door) for door in self._doors_sent], labels=self._labels,
         )
 
     def heartbeat(self) -> pb.Heartbeat:
@@ -109,6 +114,7 @@ class Sender:
             spool_bytes=status["spool_bytes"], spool_limit_bytes=self._limit_bytes,
             tracked_processes=self._enricher.processes, oldest_unacked_age_ns=self._reader.oldest_age_ns(),
             problems=[*status["problems"], *self._forgotten()],
+            mode=MODES[status["mode"]], mode_reason=status["mode_reason"], results=self._commands.results(),
         )
 
     def _forgotten(self) -> list[str]:
@@ -159,6 +165,9 @@ class Sender:
             self._kinds.pop(number, None)
         self._reader.again(numbers)
 
+    def command(self, command: pb.Command) -> None:
+        self._commands.take(command)
+
     def _message(self, batch: SpooledBatch) -> pb.Batch:
         rows = self._enricher.enrich(batch)
         for artifact in self._enricher.wanted():
@@ -180,6 +189,7 @@ class Sender:
         self._reader.settle(number)
 
     def _down(self, reason: str) -> None:
+        self._commands.untold()
         self._channel.tell("stream", False, reason)
 
     def _listen(self) -> None:
@@ -197,16 +207,21 @@ class Sender:
             if what == "spooled":
                 self._reader.note(rest[0])
             elif what == "status":
-                self._status = rest[0]
+                before, self._status = self._status, rest[0]
+                if (before["mode"], before["mode_reason"]) != (self._status["mode"], self._status["mode_reason"]):
+                    self._stream.beat()
                 if self._status["last_number"] > self._reader.last_number:
                     self._reader.scan()
+            elif what == "result":
+                self._commands.done(rest[0], rest[1])
             elif what == "stop":
                 self._stopping.set()
         self._stream.wake()
 
     async def _name_models(self) -> None:
-        """Hand identities that were found to the drainer, as records of a later batch."""
+        """Hand identities that were found to the drainer, as records of a later batch; and see to commands that wait."""
         while True:
+            self._commands.poll()
             for artifact, identity in self._resolver.results():
                 self._enricher.bind(artifact.instance, identity)
                 self._channel.record(identity_record(artifact.instance, artifact, identity))

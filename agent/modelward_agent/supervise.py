@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -21,11 +22,9 @@ SETTLED_S = 60.0
 """A sender that ran this long did not fail at its start: the next one comes at once."""
 STRIKES = 3
 """A batch during whose reading the sender ended this often is set aside: one batch must not hold back all."""
-
-
 MAX_READING_S = 60.0
 """Taking one batch apart takes milliseconds."""
-
+LOOKS, LOOK_S = 3, 0.05
 
 # One arena and the system's allocator give back what a burst took; threads of libraries would only wait.
 _SMALL_MEMORY = {"MALLOC_ARENA_MAX": "1", "ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "1"}
@@ -49,14 +48,23 @@ class StateLock:
         except OSError as e:
             raise StateError(f"cannot use the state folder {state}: {e.strerror}") from e
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take()
         except OSError as e:
             owner = path.read_text(errors="replace").strip() or "unknown"
             os.close(self._descriptor)
             raise StateError(f"another agent (process {owner}) uses the state folder {state}: "
                              "stop it, or give this one another --state") from e
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):
+            # Over the old one, in the same room: a full disk may give no new one, and the lock holds without it.
+            os.pwrite(self._descriptor, f"{os.getpid():<15}\n".encode(), 0)
+
+    def _take(self) -> None:
+        """Raises BlockingIOError: another agent has it. A command that only looks has it for a moment."""
+        for _ in range(LOOKS):
+            with contextlib.suppress(BlockingIOError):
+                return fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            time.sleep(LOOK_S)
+        return fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def release(self) -> None:
         os.close(self._descriptor)

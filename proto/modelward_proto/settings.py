@@ -82,6 +82,12 @@ def load(cls: type[T], prefix: str, arguments: argparse.Namespace, environment: 
     return cls(**values)
 
 
+def unknown_variables(cls: type[Any], prefix: str, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Variables that begin like settings of ``cls`` and are none: most likely misspelt."""
+    known = {f"{prefix}_{item.name.upper()}" for item in dataclasses.fields(cls)} | {f"{prefix}_CONFIG"}
+    return sorted(name for name in environment if name.startswith(f"{prefix}_") and name not in known)
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from modelward_agent.cli import EXIT_HOST, EXIT_STATE, EXIT_USAGE, main, parser
+from modelward_agent import exit_codes
+from modelward_agent.cli import main, parser
 from modelward_agent.control import Channel, ChannelClosed
 from modelward_agent.ledger import Ledger
 from modelward_agent.settings import PREFIX, AgentSettings
 from modelward_agent.supervise import StateLock
 from modelward_proto.notify import notify
-from modelward_proto.settings import SettingsError, load
+from modelward_proto.settings import SettingsError, load, unknown_variables
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +62,20 @@ def test_misspelt_setting_in_the_file_is_named(tmp_path: Path) -> None:
         settings("--config", str(config))
 
 
+def test_labels_come_from_flags_variable_or_file(tmp_path: Path) -> None:
+    assert settings("--label", "env=prod", "--label", "team=a, b = c").label == ("env=prod", "team=a, b = c")
+    assert settings(MODELWARD_AGENT_LABEL="env=prod,team=x").label == ("env=prod", "team=x")
+    config = tmp_path / "agent.toml"
+    config.write_text('label = ["env=prod"]\n')
+    assert settings("--config", str(config)).label == ("env=prod",)
+
+
+def test_misspelt_variable_is_told() -> None:
+    environment = dict.fromkeys(
+        ("MODELWARD_AGENT_COLLECTOR", "MODELWARD_AGENT_CONFIG", "MODELWARD_AGENT_COLECTOR", "MODELWARD_AGENTS", "PATH"), "")
+    assert unknown_variables(AgentSettings, PREFIX, environment) == ["MODELWARD_AGENT_COLECTOR"]
+
+
 def test_defaults_name_the_collector_on_this_host() -> None:
     assert settings().collector == "127.0.0.1:4460"
     assert settings().state == "/var/lib/modelward-agent"
@@ -69,12 +84,19 @@ def test_defaults_name_the_collector_on_this_host() -> None:
 @pytest.mark.parametrize(
     ("flags", "code", "said"),
     [
-        (["--collector", "192.0.2.1:4460"], EXIT_USAGE, "never sent in plaintext"),
-        (["--collector", "nonsense"], EXIT_USAGE, "HOST:PORT is wanted"),
-        (["--spool-max-bytes", "much"], EXIT_USAGE, "a whole number is wanted"),
-        (["--watch", "/usr/bin/mine"], EXIT_USAGE, "base name"),
-        (["--spool-max-bytes", "100"], EXIT_USAGE, "at least 16777216 are wanted"),
-        (["--log-level", "loud"], EXIT_USAGE, "log_level: debug"),
+        (["--collector", "192.0.2.1:4460"], exit_codes.USAGE, "never sent in plaintext"),
+        (["--collector", "nonsense"], exit_codes.USAGE, "HOST:PORT is wanted"),
+        (["--spool-max-bytes", "much"], exit_codes.USAGE, "a whole number is wanted"),
+        (["--watch", "/usr/bin/mine"], exit_codes.USAGE, "base name"),
+        (["--spool-max-bytes", "100"], exit_codes.USAGE, "at least 16777216 are wanted"),
+        (["--log-level", "loud"], exit_codes.USAGE, "log_level: debug"),
+        (["--label", "Env=prod"], exit_codes.USAGE, "is not NAME=VALUE"),
+        (["--label", "env=prod", "--label", "env=test"], exit_codes.USAGE, "env is given twice"),
+        (["--label", "env="], exit_codes.USAGE, "is not NAME=VALUE"),
+        (["--label", "env=" + "x" * 64], exit_codes.USAGE, "is not NAME=VALUE"),
+        (["--label", "env=\x1b[2J"], exit_codes.USAGE, "is not NAME=VALUE"),
+        ([part for n in range(17) for part in ("--label", f"l{n}=x")], exit_codes.USAGE, "at most 16"),
+        (["--crash-limit", "-1"], exit_codes.USAGE, "0 or more"),
     ],
 )
 def test_wrong_setting_ends_with_one_clear_line(
@@ -88,7 +110,7 @@ def test_wrong_setting_ends_with_one_clear_line(
 
 def test_state_folder_in_use_has_an_exit_code_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lock = StateLock(tmp_path / "state")
-    assert main(["run", "--state", str(tmp_path / "state")]) == EXIT_STATE
+    assert main(["run", "--state", str(tmp_path / "state")]) == exit_codes.STATE
     assert "another agent" in capsys.readouterr().err
     lock.release()
 
@@ -96,8 +118,8 @@ def test_state_folder_in_use_has_an_exit_code_of_its_own(tmp_path: Path, capsys:
 def test_without_root_the_agent_says_so(tmp_path: Path) -> None:
     # The interpreter's files may be readable by root alone, so it loads them before it becomes somebody else.
     code = (
-        "import os, shutil, sys; from modelward_agent.sensor import records, sensor; import modelward_agent.drainer; "
-        "from modelward_proto import notify, pem; from modelward_agent.transport import target; "
+        "import os, shutil, sys; from modelward_agent.sensor import records, sensor; import modelward_agent.watching; "
+        "from modelward_proto import notify, pem; from modelward_agent.transport import target; import modelward_agent.run; "
         "from modelward_agent.sensor.servers import lists; from modelward_agent.cli import main; "
         "records.SMALL, records.LARGE, lists(()); os.chown(sys.argv[1], 65534, 65534); "
         "os.chdir(sys.argv[1]); os.setuid(65534); sys.exit(main(['run', '--state', '.']))"
@@ -107,7 +129,7 @@ def test_without_root_the_agent_says_so(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], check=False, capture_output=True, text=True
     )
-    assert ended.returncode == EXIT_HOST, ended.stderr
+    assert ended.returncode == exit_codes.HOST, ended.stderr
     assert "root" in ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -128,10 +150,10 @@ def test_drainer_loads_neither_arrow_nor_grpc() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_ledger_follows_totals_that_begin_anew() -> None:
+def test_ledger_follows_the_totals_of_each_set_of_rings() -> None:
     ledger = Ledger([("seen", "exec", 100)])
-    for total in (3, 7, 2):
-        ledger.follow({("seen", "exec"): total})
+    for rings, total in (("a", 3), ("a", 7), ("a", 7), ("b", 2)):
+        ledger.follow(rings, {("seen", "exec"): total})
     assert ledger.count("seen", "exec") == 100 + 7 + 2
 
 

@@ -432,18 +432,21 @@ def test_disk_that_refuses_a_rename_loses_no_batch(spool: Callable[..., SpoolWri
     assert writer.bytes <= 4 * 8192
 
 
-def test_file_size_limit_is_no_room_either(spool: Callable[..., SpoolWriter]) -> None:
+def test_file_size_limit_costs_no_other_batch(spool: Callable[..., SpoolWriter]) -> None:
+    """Room that eviction would make is no help against it."""
     writer = spool()
+    writer.write(records(1), NOTHING)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
     try:
-        with pytest.raises(SpoolFull, match=os.strerror(errno.EFBIG)):
+        with pytest.raises(SpoolError, match=os.strerror(errno.EFBIG)):
             writer.write(records(100), NOTHING)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
-    assert writer.write(records(100), NOTHING).number == 1
+    assert writer.ledger.count("evicted") == 0
+    assert writer.write(records(100), NOTHING).number == 2
 
 
 def test_live_batches_go_before_those_of_an_outage(spool: Callable[..., SpoolWriter]) -> None:

@@ -11,7 +11,6 @@ A job comes as JSON on standard input; answers go to standard output, one JSON o
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import resource
@@ -22,6 +21,7 @@ from typing import Any
 
 from modelward_proto.text import escape
 
+from modelward_agent import privileges
 from modelward_agent.identity.formats import read_facts
 from modelward_agent.identity.hashing import FileChanged, sha256
 from modelward_agent.identity.header import Facts
@@ -38,7 +38,8 @@ from modelward_agent.identity.sources import find_source
 
 _NOBODY = 65534
 _MEMORY = 1 << 30
-_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
+_DESCRIPTORS = 1024
+"""More than it ever has."""
 
 
 def main() -> int:
@@ -58,7 +59,7 @@ def main() -> int:
         _say(error=str(e))
         return 0
     try:
-        _confine(about.st_size)
+        _confine(about.st_size, fd)
     except OSError as e:
         _say(error=f"is not read: its reader cannot give up its privileges ({e.strerror})")
         return 0
@@ -106,8 +107,8 @@ def _find(job: dict[str, Any], path: bytes, asked: bytes) -> tuple[int, Place]:
         raise failed from None
 
 
-def _confine(size: int) -> None:
-    """Give up what is not needed to read one open file.
+def _confine(size: int, fd: int) -> None:
+    """Give up what is not needed to read one open file: no user, group or capability of the host, no other descriptor.
 
     Raises:
         OSError: the privileges cannot be given up.
@@ -122,15 +123,16 @@ def _confine(size: int) -> None:
     ):
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(limit, (value, value))
-    libc = ctypes.CDLL(None)
+    os.closerange(3, max(fd, 3))
+    os.closerange(max(fd + 1, 3), _DESCRIPTORS)
     if os.geteuid() == 0:
+        privileges.shed_all()
         os.setgroups([])
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
         os.setresuid(_NOBODY, _NOBODY, _NOBODY)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    privileges.confine()
 
 
 def _say(**answer: object) -> None:

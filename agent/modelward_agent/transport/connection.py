@@ -64,6 +64,7 @@ class Source(Protocol):
     def stored(self, number: int) -> None: ...
     def quarantined(self, number: int, reason: str) -> None: ...
     def unsent(self, numbers: list[int]) -> None: ...
+    def command(self, command: pb.Command) -> None: ...
 
 
 def _said(error: grpc.aio.AioRpcError, *, with_tls: bool) -> str:
@@ -84,6 +85,7 @@ class Connection:
         self._source = source
         self._epoch = epoch
         self._wakeup = asyncio.Event()
+        self._beat_at = 0.0
         self._stopping = False
         self._credit = 0
         self._in_flight: dict[int, int] = {}
@@ -92,6 +94,11 @@ class Connection:
         """Whether the collector ever said Welcome."""
 
     def wake(self) -> None:
+        self._wakeup.set()
+
+    def beat(self) -> None:
+        """Send a heartbeat now: it has something to say that should not wait."""
+        self._beat_at = 0.0
         self._wakeup.set()
 
     def stop(self) -> None:
@@ -170,6 +177,8 @@ class Connection:
                     self._source.quarantined(answer.number, answer.reason)
             elif which == "credit":
                 self._credit = message.credit.bytes
+            elif which == "command":
+                self._source.command(message.command)
             elif which == "refusal":
                 raise StreamRefused(message.refusal.reason)
             self._wakeup.set()
@@ -183,11 +192,11 @@ class Connection:
             self._source.stored(number)
 
     async def _write(self, call: Any) -> None:
-        beat_at = time.monotonic()
         while True:
-            if time.monotonic() >= beat_at:
+            if time.monotonic() >= self._beat_at:
+                # Before it is sent: what comes up meanwhile asks for another one.
+                self._beat_at = time.monotonic() + HEARTBEAT_S
                 await self._send(call, pb.AgentMessage(heartbeat=self._source.heartbeat()))
-                beat_at = time.monotonic() + HEARTBEAT_S
             self._wakeup.clear()
             batch = self._next()
             if batch is not None:
@@ -198,7 +207,7 @@ class Connection:
             if self._stopping and not self._in_flight:
                 break
             try:
-                async with asyncio.timeout(max(0.0, beat_at - time.monotonic())):
+                async with asyncio.timeout(max(0.0, self._beat_at - time.monotonic())):
                     await self._wakeup.wait()
             except TimeoutError:
                 pass

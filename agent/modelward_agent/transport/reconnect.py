@@ -34,6 +34,11 @@ class Reconnect:
         if self._connection is not None:
             self._connection.wake()
 
+    def beat(self) -> None:
+        """The next heartbeat should not wait."""
+        if self._connection is not None:
+            self._connection.beat()
+
     def stop(self) -> None:
         """End the stream once all in flight is answered."""
         self._stopping.set()
