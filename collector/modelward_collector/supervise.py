@@ -13,11 +13,13 @@ import time
 from contextlib import ExitStack
 from types import TracebackType
 
+from modelward_proto import logs
 from modelward_proto.notify import notify
 
+from modelward_collector import handshakes
 from modelward_collector.child import GIVE_UP, INDEX_VARIABLE
 from modelward_collector.ports import AddressError, answers, free, reserve
-from modelward_collector.settings import CollectorSettings
+from modelward_collector.settings import PREFIX, CollectorSettings
 from modelward_collector.supervised import Supervised
 
 __all__ = ["AddressError", "Supervisor"]
@@ -109,7 +111,11 @@ class Supervisor:
         made = [Supervised("store", "modelward_collector.store.process", environment, self._selector)]
         for index in range(self._settings.receivers):
             own = environment | {INDEX_VARIABLE: str(index)}
-            made.append(Supervised("receiver", "modelward_collector.ingest.receiver", own, self._selector, index))
+            listen = None
+            if self._settings.tls_cert is not None:
+                own |= handshakes.ENVIRONMENT | {f"{PREFIX}_LOG_FORMAT": logs.resolved(self._settings.log_format)}
+                listen = handshakes.Handshakes().read
+            made.append(Supervised("receiver", "modelward_collector.ingest.receiver", own, self._selector, index, listen=listen))
         if self._settings.webhook_url is not None:
             made.append(Supervised("outputs", "modelward_collector.outputs", environment, self._selector, essential=False))
         if _exists("modelward_collector.web"):

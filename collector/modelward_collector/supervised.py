@@ -8,8 +8,10 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import IO
 
 from modelward_collector.child import READY_VARIABLE
 
@@ -28,15 +30,18 @@ STEADY_S = 30.0
 class Supervised:
     """A process of the collector. ``tells``: it writes to the descriptor in MODELWARD_READY_FD when it serves.
 
-    ``essential``: without it the collector is none; one that is not may fail as often as it likes.
+    ``essential``: without it the collector is none; one that is not may fail as often as it likes. ``listen``: reads what it
+    writes to standard error, on a thread of its own.
     """
 
     def __init__(self, name: str, module: str, environment: Mapping[str, str], selector: selectors.BaseSelector,
-                 index: int | None = None, *, tells: bool = True, essential: bool = True) -> None:
+                 index: int | None = None, *, tells: bool = True, essential: bool = True,
+                 listen: Callable[[IO[bytes]], None] | None = None) -> None:
         self.name = name
         self.title = name if not index else f"{name} {index}"
         self.tells = tells
         self.essential = essential
+        self._listen = listen
         self.ready = False
         self.was_ready = False
         self.crashes = 0
@@ -74,7 +79,9 @@ class Supervised:
         # A session of its own: Ctrl-C in a terminal reaches the supervisor alone, which stops all in order.
         self._process = subprocess.Popen(
             [sys.executable, "-m", self._module], env=environment, pass_fds=pass_fds, stdin=subprocess.DEVNULL,
-            start_new_session=True, preexec_fn=die_with_parent)
+            stderr=None if self._listen is None else subprocess.PIPE, start_new_session=True, preexec_fn=die_with_parent)
+        if self._listen is not None:
+            threading.Thread(target=self._listen, args=(self._process.stderr,), name=f"{self.title} says", daemon=True).start()
         if write >= 0:
             os.close(write)
             self._selector.register(self._pipe, selectors.EVENT_READ)

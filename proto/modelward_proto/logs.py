@@ -46,8 +46,12 @@ def _utc(seconds: float) -> str:
 def configure(level: str = "info", form: str = "auto") -> None:
     """Send all logs to stderr. ``form``: ``json``, ``text`` or ``auto`` (text on a terminal)."""
     handler = logging.StreamHandler(sys.stderr)
-    text = form == "text" or (form == "auto" and sys.stderr.isatty())
-    handler.setFormatter(TextFormatter() if text else JsonFormatter())
+    handler.setFormatter(TextFormatter() if resolved(form) == "text" else JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+
+
+def resolved(form: str) -> str:
+    """``json`` or ``text``: what ``auto`` means here."""
+    return ("text" if sys.stderr.isatty() else "json") if form == "auto" else form

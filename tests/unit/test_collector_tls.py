@@ -7,6 +7,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from modelward_collector.handshakes import Handshakes
 
 from tests.batches import Agent, envelope, events
 from tests.certificates import Authority, Pair
@@ -75,3 +76,27 @@ def test_a_certificate_of_another_ca_is_refused(running: Collector, authority: A
 
 def test_plaintext_is_refused(running: Collector) -> None:
     assert refused(running, None) == grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(("certificate", "said"), [
+    ("none", "shows no certificate"), ("strange", "--tls-client-ca"), ("plain", "TLS")])
+def test_who_was_refused_and_why_is_in_the_log(certificate: str, said: str, authority: Authority, tmp_path: Path) -> None:
+    server = authority.sign("collector", "DNS:localhost", "IP:127.0.0.1")
+    with collector(tmp_path, tls_cert=server.certificate, tls_key=server.key, tls_client_ca=authority.certificate) as made:
+        given = None
+        if certificate != "plain":
+            pair = Authority(tmp_path / "strange", "other-ca").sign("gpu-17") if certificate == "strange" else None
+            given = credentials(authority, pair)
+        refused(made, given)
+        line = made.wait_log("an agent was refused before its stream began")
+        assert line["level"] == "warning"
+        assert "127.0.0.1:" in line["peer"]
+        assert said in line["reason"]
+        assert not [one for one in made.log if one["level"] == "unparsed"]
+
+
+def test_what_is_not_grpcs_is_passed_on_as_it_is() -> None:
+    reader = Handshakes()
+    kept = [b'{"level": "info"}\n', b"Traceback (most recent call last):\n", b"\n", b"src/core/x.cc:68\n", b" shutdown=false\n",
+            b"F1125 10:32:53.073766   10154 x.cc:1] Check failed\n", b"E1125 10:32:53.073766   10154 x.cc:1] bad\n"]
+    assert [line for line in kept if not reader.take(line)] == kept

@@ -17,7 +17,7 @@ from modelward_proto.v1.stream_pb2 import Batch
 
 from modelward_collector import metrics
 from modelward_collector.ingest.credit import InFlight
-from modelward_collector.ingest.judging import Judging
+from modelward_collector.ingest.judging import Judged, Judging
 from modelward_collector.ingest.own_events import lost, number_of, own_batch
 from modelward_collector.ingest.payload import PayloadError
 from modelward_collector.ingest.quarantine import QuarantineFolder
@@ -26,6 +26,9 @@ from modelward_collector.ingest.validate import Source
 from modelward_collector.store.names import file_name
 
 _log = logging.getLogger(__name__)
+
+PAUSES_S = (0.2, 1.0, 5.0)
+"""Before the second, third and fourth try to judge a batch that the collector failed on."""
 
 Key = tuple[str, bytes, bytes]
 """Host, agent, epoch."""
@@ -121,19 +124,33 @@ class Pending:
             agent_id=source.agent_id, epoch=batch.epoch, number=batch.number, checksum=batch.checksum,
             batch_time_ns=batch.batch_time_ns, host=source.host)
         try:
-            judged = await self._judging.judge(batch, source)
+            judged = await self._judged(batch, source)
         except PayloadError as e:
             request.quarantine = str(e)
-        except Exception:
-            _log.exception("a batch could not be judged", extra={"host": source.host, "batch": batch.number})
-            request.quarantine = "the collector failed on this batch; its log says how"
-        else:
-            request.events, request.detections, request.bindings = judged.events, judged.detections, judged.bindings
-            request.decoded_bytes = judged.decoded_bytes
-            request.kinds.update(judged.kinds)
+            request.kinds.update(claimed(batch.kinds))
             return request
-        request.kinds.update(claimed(batch.kinds))
+        request.events, request.detections, request.bindings = judged.events, judged.detections, judged.bindings
+        request.decoded_bytes = judged.decoded_bytes
+        request.kinds.update(judged.kinds)
         return request
+
+    async def _judged(self, batch: Batch, source: Source) -> Judged:
+        """Judge a batch, again where it fails for a reason that may pass, such as no memory.
+
+        Raises:
+            PayloadError: it cannot be read, or failed every time.
+        """
+        for pause in (*PAUSES_S, None):
+            try:
+                return await self._judging.judge(batch, source)
+            except PayloadError:
+                raise
+            except Exception:
+                _log.exception("a batch could not be judged", extra={
+                    "host": source.host, "batch": batch.number, "again_in_s": pause})
+            if pause is not None:
+                await asyncio.sleep(pause)
+        raise PayloadError("the collector failed on this batch, again and again; its log says how")
 
 
 def claimed(kinds: Mapping[str, int]) -> dict[str, int]:

@@ -70,6 +70,8 @@ class Delivery:
         self._away_since = 0.0
         self._told_away = False
         self._failures = 0
+        self._held = ""
+        self._held_until = 0.0
         self.woken = asyncio.Event()
         """Set it when detections were stored."""
 
@@ -114,7 +116,7 @@ class Delivery:
         for row in page:
             if time.monotonic() - read_at > FRESH_S:
                 return True
-            if _is_held(row, excepted):
+            if self._is_held(row, excepted):
                 await self._save()
                 await asyncio.sleep(HOLD_LOOK_S)
                 return True
@@ -126,6 +128,17 @@ class Delivery:
         await self._save()
         metrics.OUTPUT_LAG.labels(self._state.name).set(0)
         return len(page) == PAGE
+
+    def _is_held(self, row: Mapping[str, Any], excepted: set[tuple[str, str, str]]) -> bool:
+        what = (row["rule_name"], row["process_executable_path"])
+        if not awaits_identity(row) or not {(*what, ""), (*what, row["host_name"])} & excepted:
+            return False
+        now = time.monotonic()
+        if self._held != row["detection_id"]:
+            # By the wall clock only once: it may be set while this one waits.
+            age = max(0.0, (time.time_ns() - int(row["stored_ns"])) / 1e9)
+            self._held, self._held_until = row["detection_id"], now + HOLD_S - age
+        return now < self._held_until
 
     async def _deal(self, row: Mapping[str, Any]) -> bool:
         """Deliver one detection or leave it out; false when the page must be read again first."""
@@ -217,13 +230,6 @@ class Delivery:
             await asyncio.wait_for(self.woken.wait(), most_s)
         except TimeoutError:
             return
-
-
-def _is_held(row: Mapping[str, Any], excepted: set[tuple[str, str, str]]) -> bool:
-    if not awaits_identity(row) or time.time_ns() - int(row["stored_ns"]) > HOLD_S * 1e9:
-        return False
-    what = (row["rule_name"], row["process_executable_path"])
-    return (*what, "") in excepted or (*what, row["host_name"]) in excepted
 
 
 def _pause(failures: int) -> float:
