@@ -268,6 +268,28 @@ def test_is_allowed_and_runs(connection: Any, sql: str) -> None:
     execute(connection, sql, None, "JSON")
 
 
+@pytest.mark.parametrize("sql", [
+    "SHOW TABLES", "SHOW TABLES LIKE '%'", "SELECT name FROM system.tables WHERE database = 'modelward'",
+    "SELECT DISTINCT `table` FROM system.columns WHERE database = 'modelward'",
+])
+def test_tables_of_the_collector_that_nobody_may_read_are_not_listed(connection: Any, sql: str) -> None:
+    gate.admit(connection, sql)
+    shown = execute(connection, sql, None, "TSV").decode().split()
+    assert sorted(shown) == ["detections", "events", "hosts", "incidents", "ledger", "models"]
+
+
+@pytest.mark.parametrize(("sql", "hint"), [
+    ("SELECT process.executable.path FROM events", "process_executable_path"),
+    ("SELECT 1 FROM events AS e WHERE e.lifecycle.phase = 'load'", "lifecycle_phase"),
+    ("SELECT count() FROM detections WHERE rule.name = 'x'", "rule_name"),
+])
+def test_a_field_with_its_dots_is_told_how_it_is_written_in_sql(connection: Any, sql: str, hint: str) -> None:
+    gate.admit(connection, sql)
+    with pytest.raises(EngineError) as failed:
+        execute(connection, sql)
+    assert f"underscores for its dots: {hint}." in gate.explain_failure(failed.value).reason
+
+
 PLACES = (
     "SELECT * FROM ({})",
     "SELECT ({})",

@@ -147,6 +147,16 @@ def test_revoking_shows_again_what_was_silenced_and_says_who_did_it(store: Store
         ["ann", "known", True, "bob", False, 0]]
 
 
+def test_revoking_counts_though_the_clock_was_set_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.bind("a", 7, DIGEST)
+    store.detect(shell("d"))
+    store.make(id="a" * 16)
+    clock = time.time_ns
+    monkeypatch.setattr("modelward_collector.store.exceptions.time.time_ns", lambda: clock() - 3600 * 10**9)
+    store.make(id="a" * 16, revoked=True)
+    assert store.silenced() == {"d": ""}
+
+
 def test_one_host_or_all(store: Store) -> None:
     for host in ("a", "b"):
         store.bind(host, 7, DIGEST)

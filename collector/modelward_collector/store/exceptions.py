@@ -41,19 +41,21 @@ def write(connection: Connection, request: ExceptionRequest) -> None:
     if not re.fullmatch(r"[0-9a-f]{16}", request.id):
         raise WriteRefused("The id of an exception has 16 hex digits.")
     _check_texts(request)
-    known = rows(connection, f"""SELECT {', '.join(_COLUMNS)}, toString(created), toString(expires), revoked
-        FROM modelward.exceptions_raw FINAL WHERE id = {{id:String}}""", {"id": request.id})
+    known = rows(connection, f"""SELECT {', '.join(_COLUMNS)}, toString(created), toString(expires), revoked,
+        toUnixTimestamp64Nano(changed) FROM modelward.exceptions_raw FINAL WHERE id = {{id:String}}""", {"id": request.id})
     now = time.time_ns()
     if request.revoked:
         if not known:
             raise WriteRefused(f"There is no exception {request.id}.")
-        if not known[0][-1]:
-            *texts, created, expires, _ = known[0]
-            _insert(connection, request.id, dict(zip(_COLUMNS, texts, strict=True)), created, expires, now, request.author)
+        *texts, created, expires, revoked, changed = known[0]
+        if not revoked:
+            # The later row counts, also when the clock was set back since.
+            at = max(now, int(changed) + 1)
+            _insert(connection, request.id, dict(zip(_COLUMNS, texts, strict=True)), created, expires, at, request.author)
         return
     texts_given = {name: str(getattr(request, name)) for name in _COLUMNS}
     if known:
-        if list(texts_given.values()) == known[0][: len(_COLUMNS)] and not known[0][-1]:
+        if list(texts_given.values()) == known[0][: len(_COLUMNS)] and not known[0][-2]:
             return
         raise WriteRefused(f"There is another exception {request.id} already.")
     _check_new(connection, request, now)

@@ -21,8 +21,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from modelward_proto.fields import DETECTION_FIELDS, STORED
+
 from modelward_collector.store import functions
-from modelward_collector.store.engine import EngineError, execute, literal
+from modelward_collector.store.engine import DATABASE, EngineError, execute, literal
 from modelward_collector.store.syntax import Node, UnclearSyntax, parse
 
 Kind = Literal["refused", "syntax", "limit", "unavailable"]
@@ -42,6 +44,9 @@ SYSTEM_COLUMNS: dict[str, frozenset[str]] = {
     "system.functions": frozenset({"name", "is_aggregate", "case_insensitive", "alias_to", "description"}),
 }
 """What a client needs to offer completion. Everything else in ``system`` tells of the machine."""
+
+_NAMED_BY = {"system.tables": "name", "system.columns": "`table`"}
+"""Lists of tables, in which only the views are shown of what is ours; SHOW TABLES reads them too."""
 
 _FORMATS_WORDS = """
     JSON JSONCompact JSONEachRow JSONCompactEachRow JSONStrings CSV CSVWithNames CSVWithNamesAndTypes TSV
@@ -99,6 +104,10 @@ _LIMIT_CODES = frozenset({128, 158, 159, 160, 161, 162, 167, 168, 191, 241, 307,
 _READONLY = 164
 
 
+_DOTTED = re.compile(r"[`'\"]([A-Za-z_]\w*(?:\.\w+)+)[`'\"]", re.ASCII)
+_COLUMNS = frozenset(f.column for f in (*STORED, *DETECTION_FIELDS))
+
+
 class Refused(Exception):
     """A query that is not run. ``reason`` is a sentence for the person who asked, ``kind`` is
     SelectReply.kind.
@@ -137,6 +146,12 @@ def lock(
         "output_format_json_quote_denormals": 1,
         "readonly": 1,
     }
+    views = ", ".join(map(literal, VIEWS))
+    filters = ", ".join(
+        f"{literal(table)}: {literal(f'database != {literal(DATABASE)} OR {column} IN ({views})')}"
+        for table, column in _NAMED_BY.items()
+    )
+    execute(connection, f"SET additional_table_filters = {{{filters}}}")
     for name, value in settings.items():
         execute(connection, f"SET {name} = {literal(value)}")
 
@@ -181,7 +196,17 @@ def explain_failure(error: EngineError) -> Refused:
         if "setting" in text:
             return Refused(_REFUSED_NODES["Set"])
         return Refused("Queries only read; this one wants to change something.")
-    return Refused(text or "The engine gave no reason.", "syntax")
+    return Refused((text or "The engine gave no reason.") + _hint(text), "syntax")
+
+
+def _hint(text: str) -> str:
+    """What to write instead of a field's name with dots, as rules have it."""
+    for name in _DOTTED.findall(text):
+        # An alias of the table may stand before it.
+        for dotted in (name, name.partition(".")[2]):
+            if (column := dotted.replace(".", "_")) in _COLUMNS:
+                return f" In SQL a name has underscores for its dots: {column}."
+    return ""
 
 
 def _one_reading_statement(connection: Any, sql: str) -> None:

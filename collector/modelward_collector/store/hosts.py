@@ -215,7 +215,7 @@ def _set(agent: _Agent, epoch: str, hop: str, kind: str, count: int) -> None:
 
 
 def _door(door: Door) -> dict[str, Any]:
-    return {"effect": text(door.effect, 40), "door": text(door.door, 40), "reason": text(door.reason, 300),
+    return {"effect": text(door.effect, 40), "door": text(door.door, 120), "reason": text(door.reason, 300),
             "proven": door.proven, "loss": text(door.loss, 300)}
 
 
