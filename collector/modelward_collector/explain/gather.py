@@ -6,6 +6,7 @@ hooks is that of now: what is missing stays empty here, and is said to be missin
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -115,23 +116,31 @@ async def gather(store: Asks, name: str) -> Facts:
     at = nanoseconds(detection["time"])
     events = await _events(store, detection)
     actor = events[-1] if events else detection
-    ancestors = await _ancestors(store, detection, actor, at)
-    before, after = await _around(store, detection, at)
-    identity = await identity_of(store, detection)
-    return Facts(
-        detection=detection,
-        events=events,
-        ancestors=ancestors,
-        lifecycle=await _lifecycle(store, detection, at),
-        before=before,
-        after=after,
-        related=await _related(store, detection),
-        host=await _one(
+    ancestors, lifecycle, (before, after) = await asyncio.gather(
+        _ancestors(store, detection, actor, at),
+        _lifecycle(store, detection, at),
+        _around(store, detection, at),
+    )
+    related, host, losses, identity = await asyncio.gather(
+        _related(store, detection),
+        _one(
             store,
             "SELECT * FROM hosts WHERE host_name = {host:String} ORDER BY last_seen DESC LIMIT 1",
             host=detection["host_name"],
         ),
-        losses=await _losses(store, detection, at),
+        _losses(store, detection, at),
+        identity_of(store, detection),
+    )
+    return Facts(
+        detection=detection,
+        events=events,
+        ancestors=ancestors,
+        lifecycle=lifecycle,
+        before=before,
+        after=after,
+        related=related,
+        host=host,
+        losses=losses,
         identity=identity,
         fleet=await _fleet(store, identity),
     )
@@ -175,19 +184,15 @@ async def _ancestors(store: Asks, detection: Row, actor: Row, at: int) -> list[R
 
 
 async def _lifecycle(store: Asks, detection: Row, at: int) -> list[Row]:
-    instances = [str(detection[name]) for name in ("model_instance", "lifecycle_origin_instance") if str(detection[name]) != "0"]
-    found: dict[tuple[str, ...], Row] = {}
-    conditions: list[tuple[str, dict[str, str]]] = []
-    if instances:
-        conditions.append(
-            (
-                "model_instance IN (SELECT toUInt64(arrayJoin(splitByChar(',', {instances:String}))))",
-                {"instances": ",".join(instances)},
-            )
-        )
+    looks: list[tuple[str, dict[str, str]]] = [
+        ("model_instance = {instance:UInt64}", {"instance": instance})
+        for instance in {str(detection["model_instance"]), str(detection["lifecycle_origin_instance"])} - {"0"}
+    ]
     if detection["process_root_id"]:
-        conditions.append(("process_entity_id = {root:String}", {"root": detection["process_root_id"]}))
-    for condition, parameters in conditions:
+        looks.append(("process_entity_id = {root:String}", {"root": detection["process_root_id"]}))
+    found: dict[tuple[str, ...], Row] = {}
+    # One by one: of an OR the engine uses no index.
+    for condition, parameters in looks:
         rows = await store.select(
             f"SELECT {_SHORT} FROM events WHERE host_name = {{host:String}} AND {condition} AND event_name = 'lifecycle' "
             f"AND time <= {_WHEN % 'until'} ORDER BY time DESC LIMIT 40",

@@ -12,6 +12,12 @@ from modelward_collector.explain.words import EFFECTS, EVIDENCE, PHASES, deed, d
 OWN_EVENTS = ("agent_silent", "loss")
 """What the collector or the agent says of a host, rather than what a process did."""
 
+WITHOUT_WORKLOAD = (*OWN_EVENTS, "canary")
+"""Of no model server: they have no phase, no load, no model and no chain."""
+
+SHOWN = 5
+"""Of the events that matched, the last ones."""
+
 
 def clock(time: str) -> str:
     """``10:22:55.874`` of an RFC 3339 time."""
@@ -32,7 +38,8 @@ def span(seconds: float) -> str:
 def what(facts: Facts, glossary: Glossary) -> Section:
     """The deed itself."""
     d = facts.detection
-    when = f"On host {d['host_name']}, on {d['time'][:10]} at {clock(d['time'])} UTC"
+    labels = f" ({', '.join(d['host_labels'])})" if d["host_labels"] else ""
+    when = f"On host {d['host_name']}{labels}, on {d['time'][:10]} at {clock(d['time'])} UTC"
     if d["event_name"] in OWN_EVENTS:
         said = {
             "agent_silent": "the collector had not heard of the agent for longer than it may be silent",
@@ -44,7 +51,7 @@ def what(facts: Facts, glossary: Glossary) -> Section:
     actor = facts.events[-1] if facts.events else d
     sentences = [f"{when}, process {d['process_pid']} {deed(actor)}."]
     if len(d["events"]) > 1:
-        shown = f"the last {len(facts.events)} are below" if facts.events else "none of them is stored any more"
+        shown = f"the last {len(facts.events[-SHOWN:])} are below" if facts.events else "none of them is stored any more"
         sentences.append(f"The rule matched {len(d['events'])} events that differ in nothing but their time; {shown}.")
     elif not facts.events:
         sentences.append(
@@ -64,7 +71,7 @@ def what(facts: Facts, glossary: Glossary) -> Section:
 def _matched(facts: Facts) -> tuple[Evidence, ...]:
     return tuple(
         Evidence(row["event_name"], f"{program(row)} {deed(row)}" if row["process_pid"] else deed(row), row["time"], "this")
-        for row in facts.events[-5:]
+        for row in facts.events[-SHOWN:]
     )
 
 

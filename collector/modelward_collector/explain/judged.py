@@ -8,7 +8,7 @@ from typing import Any
 
 from modelward_collector.explain.document import Evidence, Glossary, Section, listed
 from modelward_collector.explain.gather import Facts
-from modelward_collector.explain.happened import OWN_EVENTS, clock
+from modelward_collector.explain.happened import WITHOUT_WORKLOAD, clock
 from modelward_collector.explain.matched import matched
 from modelward_collector.explain.words import deed, program
 from modelward_collector.rules.rule import Rule
@@ -60,7 +60,8 @@ def rule(facts: Facts, current: Rule | None, glossary: Glossary) -> Section:
             "Asked again now, the rule does not match the stored event; its lists of programs, files or addresses may have "
             "changed since."
         )
-    return Section("rule", "Why this is wrong", tuple(sentences), tuple(rows))
+    title = "What it means" if d["event_name"] == "canary" else "Why this is wrong"
+    return Section("rule", title, tuple(sentences), tuple(rows))
 
 
 def around(facts: Facts, glossary: Glossary) -> Section | None:
@@ -95,7 +96,7 @@ def steps(facts: Facts) -> Section:
     commands: list[str] = []
     if _plain(d["host_name"], d["process_entity_id"]):
         commands.append(f"modelward events --host {d['host_name']} --process {d['process_entity_id']} --since {d['time'][:10]}")
-    elif _plain(d["host_name"]) and d["event_name"] in OWN_EVENTS:
+    elif _plain(d["host_name"]) and d["event_name"] in WITHOUT_WORKLOAD:
         commands.append(f"modelward hosts --host {d['host_name']}")
     if _plain(digest):
         commands.append(f"modelward models --model {digest}")
@@ -127,7 +128,7 @@ def silence(facts: Facts) -> Section:
 def sure(facts: Facts, current: Rule | None, glossary: Glossary) -> Section:
     """What speaks for it, and what could make it wrong or incomplete."""
     d = facts.detection
-    rows = [] if d["event_name"] in OWN_EVENTS else [*_about_the_process(facts)]
+    rows = [] if d["event_name"] in WITHOUT_WORKLOAD else [*_about_the_process(facts)]
     rows.append(
         _good("events", "the events that matched are stored")
         if facts.events
@@ -151,7 +152,7 @@ def sure(facts: Facts, current: Rule | None, glossary: Glossary) -> Section:
         "Phase and model say what was going on; they never make anything allowed. What no agent of this kind can see: code that "
         "touches nothing on the host, and an attacker inside the kernel."
     )
-    said = () if d["event_name"] in OWN_EVENTS else (limits,)
+    said = () if d["event_name"] in WITHOUT_WORKLOAD else (limits,)
     return Section("sure", "How sure is this?", said, tuple(rows), terms=glossary.terms(["loss"]))
 
 

@@ -18,7 +18,7 @@ def explanation(facts: Facts, rule: Rule | None) -> Explanation:
         judged.steps(facts),
         happened.seen(facts, glossary),
     ]
-    if d["event_name"] not in happened.OWN_EVENTS:
+    if d["event_name"] not in happened.WITHOUT_WORKLOAD:
         sections += [
             happened.phase(facts, glossary),
             happened.load(facts, glossary),

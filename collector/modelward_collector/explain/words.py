@@ -72,6 +72,7 @@ EFFECTS = {
     "connect": ("connect", "an outgoing connection"),
     "listen": ("listen", "a port that is opened for others"),
     "lifecycle": ("artifact_io", "the reading of a model file"),
+    "canary": ("exec", "the start of a program"),
 }
 """Event name to the effect in the host's list of doors, and to what it is in words."""
 

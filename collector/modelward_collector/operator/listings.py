@@ -47,11 +47,24 @@ def _chain(row: dict[str, Any]) -> Text:
 def _state(row: dict[str, Any]) -> Text:
     if row["silent"]:
         return Text("silent", "bold red")
+    if row["connected"] and row.get("mode") in ("paused", "degraded"):
+        return Text(safe(row["mode"]), "bold red")
     return Text("connected", "green") if row["connected"] else Text("away", "yellow")
 
 
 def _delivers(row: dict[str, Any]) -> Text:
     return Text(safe(row["problem"]), "bold red") if row["problem"] else Text("delivers", "green")
+
+
+def _sentence(row: dict[str, Any]) -> Text:
+    """What happened; dim when an exception covers it."""
+    if row.get("silenced_by") or row.get("all_silenced"):
+        return Text(f"(silenced) {safe(row['sentence'])}", "dim")
+    return Text(safe(row["sentence"]))
+
+
+def _labels(key: str) -> Any:
+    return lambda row: Text(safe(row.get(key) or []), "dim")
 
 
 def _lost(row: dict[str, Any]) -> Text:
@@ -82,8 +95,11 @@ _DOORS = (
 
 
 def _about_hosts(rows: Sequence[dict[str, Any]], console: Console) -> None:
-    """Problems of all hosts; of a single one, also how each effect is watched there."""
+    """Why a host does not watch, and problems of all; of a single one, also how each effect is watched there."""
     for row in rows:
+        if row.get("mode_reason"):
+            why = f"{safe(row['mode'])}: {safe(row['mode_reason'])}"
+            console.print(Text(f"{safe(row['host_name'])}: ", "bold").append(why, "red"))
         for problem in row["problems"]:
             console.print(Text(f"{safe(row['host_name'])}: ", "bold").append(safe(problem), "yellow"))
     if len(rows) == 1:
@@ -104,10 +120,11 @@ LISTINGS = {
                 Column("time", moment("time")),
                 Column("severity", severity),
                 Column("host", plain("host_name")),
+                Column("labels", _labels("host_labels"), fold=True, room=170),
                 Column("rule", plain("rule_name"), room=125),
                 Column("model", _model),
                 Column("phase", phase("lifecycle_phase"), room=90),
-                Column("what happened", plain("sentence"), fold=True),
+                Column("what happened", _sentence, fold=True),
             ),
             "No detections. 'modelward events' shows what is seen, 'modelward hosts' who is watching.",
             50,
@@ -121,8 +138,9 @@ LISTINGS = {
                 Column("severity", severity),
                 Column("n", _number("count"), right=True),
                 Column("host", plain("host_name")),
+                Column("labels", _labels("host_labels"), fold=True, room=170),
                 Column("model", _model),
-                Column("what happened", plain("sentence"), fold=True),
+                Column("what happened", _sentence, fold=True),
                 Column("process chain", _chain, fold=True, room=115),
             ),
             "No incidents. 'modelward events' shows what is seen, 'modelward hosts' who is watching.",
@@ -151,6 +169,7 @@ LISTINGS = {
             ("since", "host", "label"),
             (
                 Column("host", plain("host_name", "bold")),
+                Column("labels", _labels("labels"), fold=True, room=130),
                 Column("state", _state),
                 Column("last word", moment("last_seen")),
                 Column("agent", plain("agent_version"), room=100),
