@@ -133,6 +133,38 @@ def test_over_budget_the_oldest_day_goes_and_the_newest_stays(folder: DataFolder
     assert not retention.full
 
 
+def test_over_budget_detections_and_what_they_name_stay_when_events_go(folder: DataFolder, lane: engine.Lane) -> None:
+    lane.call(lambda c: migrate(c, 30))
+    insert_detections(folder, lane, *({"time": now_ns() - d * 86_400 * S, "reason": f"{d}" * 2000} for d in range(300)))
+    for day in range(3):
+        lane.call(lambda c, d=day: engine.execute(
+            c, "INSERT INTO modelward.events_raw (host_name, batch_time, file_path) SELECT 'a', "
+               f"now() - INTERVAL {d} DAY, randomPrintableASCII(100) FROM numbers(100)"))
+    retention = Retention(folder, CollectorSettings(data=folder.root, max_store_bytes=1 << 20, min_free_bytes=0))
+    retention._budget = 1
+    lane.call(retention.enforce)
+    kept = lane.call(lambda c: engine.rows(
+        c, "SELECT (SELECT count() FROM modelward.detections_raw), (SELECT uniqExact(batch_time) FROM modelward.events_raw)"))
+    assert kept == [[300, 1]]
+    assert "over its budget" in retention.full
+
+
+def test_a_load_is_forgotten_when_nothing_names_it_and_not_for_its_age(folder: DataFolder, lane: engine.Lane) -> None:
+    lane.call(lambda c: migrate(c, 30))
+    for instance, days in ((1, 40), (2, 40), (3, 40), (4, 40), (5, 1)):
+        lane.call(lambda c, i=instance, d=days: engine.execute(
+            c, f"INSERT INTO modelward.bindings (host_name, model_instance, time) VALUES ('a', {i}, now() - INTERVAL {d} DAY)"))
+    lane.call(lambda c: engine.execute(
+        c, "INSERT INTO modelward.events_raw (host_name, model_instance, batch_time) VALUES ('a', 1, now()), ('b', 4, now())"))
+    insert_detections(folder, lane, {"host_name": "a", "lifecycle_origin_instance": 2, "time": now_ns()})
+    lane.call(lambda c: engine.execute(c, "SET mutations_sync = 1"))
+    retention = Retention(folder, CollectorSettings(data=folder.root, min_free_bytes=0))
+    assert lane.call(retention.prune) == 2
+    assert lane.call(lambda c: engine.rows(c, "SELECT model_instance FROM modelward.bindings ORDER BY model_instance")) == [
+        [1], [2], [5]]
+    assert lane.call(retention.prune) == 0
+
+
 def test_a_nearly_full_disk_takes_no_batches_and_says_so(folder: DataFolder, lane: engine.Lane) -> None:
     lane.call(lambda c: migrate(c, 30))
     retention = Retention(folder, CollectorSettings(data=folder.root, min_free_bytes=1 << 60))

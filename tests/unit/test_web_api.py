@@ -198,6 +198,8 @@ def test_the_overview_tells_loss_problems_and_broken_rules(http: httpx.Client) -
         time.sleep(0.1)
     assert found["totals"]["lossy"] == "1"
     assert found["hosts"][0]["problems"] == ["the disk is full"]
+    assert int(found["store"]["events"]) > 0
+    assert found["store"]["retention_days"] == 30
     [problem] = [p for p in found["problems"] if "file.paht" in p["message"]]
     assert problem["line"] == 2
 

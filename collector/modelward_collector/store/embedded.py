@@ -52,6 +52,7 @@ _log = logging.getLogger(__name__)
 
 REPORT_PERIOD_S = 1.0
 RETENTION_PERIOD_S = 20.0
+PRUNE_PERIOD_S = 6 * 3600.0
 RELOAD_SHARE = 5
 """The dictionary of bindings is loaded again at most this fraction of the time, so that many bindings cannot starve inserts."""
 
@@ -101,6 +102,7 @@ class EmbeddedStore:
         store._tasks = [
             asyncio.create_task(_forever(store._write_reports, REPORT_PERIOD_S)),
             asyncio.create_task(_forever(store._enforce_retention, RETENTION_PERIOD_S)),
+            asyncio.create_task(_forever(store._prune, PRUNE_PERIOD_S)),
             asyncio.create_task(_forever(store._reload_bindings, 0)),
         ]
         return store
@@ -221,6 +223,10 @@ class EmbeddedStore:
 
     async def _enforce_retention(self) -> None:
         await self._upkeep.run(self._retention.enforce)
+
+    async def _prune(self) -> None:
+        if await self._upkeep.run(self._retention.prune):
+            self._bindings.set()
 
     async def _reload_bindings(self) -> None:
         await self._bindings.wait()

@@ -22,6 +22,7 @@ class Retention:
 
     def __init__(self, folder: DataFolder, settings: CollectorSettings) -> None:
         self._folder = folder
+        self._days = settings.retention_days
         self._budget = settings.max_store_bytes
         self._least_free = settings.min_free_bytes
         self.full = ""
@@ -57,6 +58,24 @@ class Retention:
         if reason != self.full:
             _log.log(logging.ERROR if reason else logging.INFO, reason or "the store takes batches again")
             self.full = reason
+
+    def prune(self, connection: Connection) -> int:
+        """Forget loads of models that no stored event and no detection names any more; returns how many.
+
+        Their age alone tells nothing: a server may answer for months with the model that it loaded once.
+        """
+        old = f"time < now64(9, 'UTC') - INTERVAL {self._days + 2} DAY"
+        both = "SELECT host_name, arrayJoin([model_instance, lifecycle_origin_instance]) AS instance"
+        unnamed = " AND ".join(
+            f"(host_name, model_instance) NOT IN ({both} FROM modelward.{table})" for table in ("detections_raw", "events_raw"))
+        [[any_old]] = rows(connection, f"SELECT count() FROM modelward.bindings WHERE {old}")
+        if not int(any_old):
+            return 0
+        [[count]] = rows(connection, f"SELECT count() FROM modelward.bindings WHERE {old} AND {unnamed}")
+        if int(count):
+            execute(connection, f"ALTER TABLE modelward.bindings DELETE WHERE {old} AND {unnamed}")
+            _log.info("loads of models that nothing names any more are forgotten", extra={"loads": int(count)})
+        return int(count)
 
     def _bytes(self, connection: Connection) -> int:
         [[size]] = rows(connection,

@@ -11,6 +11,7 @@ from modelward_collector.web.outputs_status import states
 from modelward_collector.web.queries import listing
 from modelward_collector.web.rules_status import RulesStatus
 from modelward_collector.web.store import Store
+from modelward_collector.web.store_status import store_status
 
 _TOTALS = """
 SELECT count() AS hosts, countIf(h.connected) AS connected, countIf(h.silent) AS silent,
@@ -42,12 +43,13 @@ class Overview:
         """
         models_sql, parameters, limit = listing("models", {"limit": "30"})
         select = self._store.select
-        totals, hosts, model_total, models, outputs = await asyncio.gather(
+        totals, hosts, model_total, models, outputs, sizes = await asyncio.gather(
             select(_TOTALS),
             select(_HOSTS),
             select(_MODELS),
             select(models_sql, parameters, max_rows=limit),
             states(self._settings),
+            store_status(self._store, self._settings),
         )
         rules, problems = self._rules.now()
         return {
@@ -57,5 +59,6 @@ class Overview:
             "hosts": hosts.rows,
             "models": models.rows,
             "problems": problems,
+            "store": sizes,
             "outputs": [{name: state[name] for name in ("output", "address", "problem")} for state in outputs],
         }

@@ -6,18 +6,24 @@ import { ago, number, plural, short, utc } from "./text.js";
 
 const byId = (id) => document.getElementById(id);
 
-export function showTotals({ totals }) {
+const GB = 1e9;
+
+const kept = (store) => `${number(store.events)} events of ${plural(store.days, "day")} are kept (at most ${plural(store.retention_days, "day")}), `
+  + `${number(store.detections)} detections (${plural(store.detection_retention_days, "day")}), `
+  + `${(Number(store.bytes) / GB).toFixed(1)} of ${(Number(store.max_bytes) / GB).toFixed(0)} GB`;
+
+export function showTotals({ totals, store }) {
   const items = [
-    ["Hosts", totals.hosts, Number(totals.silent) ? "bad" : ""],
+    ["Hosts", totals.hosts, ""],
     ["Models", totals.models, ""],
     ["Rules", totals.rules, ""],
-    ["Events", totals.stored, ""],
+    ["Events", totals.stored, kept(store)],
   ];
   reconcile(byId("totals"), items, ([name]) => name,
-    ([name, value]) => el("div", {}, el("dt", {}, name), el("dd", { title: number(value) }, short(value))),
-    (node, [, value]) => {
+    ([name, value, more]) => el("div", {}, el("dt", {}, name), el("dd", { title: more || number(value) }, short(value))),
+    (node, [, value, more]) => {
       node.lastElementChild.textContent = short(value);
-      node.lastElementChild.title = number(value);
+      node.lastElementChild.title = more || number(value);
     });
 }
 
@@ -29,8 +35,9 @@ const NOT_WATCHING = {
 const whyNot = (host) => `${NOT_WATCHING[host.mode]}${host.mode_reason ? ` Reason: ${host.mode_reason}` : ""}`;
 
 export function showCoverage(overview) {
-  const { totals, hosts, problems, outputs } = overview;
+  const { totals, hosts, problems, outputs, store } = overview;
   const items = [];
+  if (store.problem) items.push({ key: "store", kind: "bad", title: "The store is full", text: store.problem });
   const silent = hosts.filter((host) => host.silent);
   if (silent.length) {
     items.push({
