@@ -72,6 +72,14 @@ def test_exec_row_lacks_what_the_kernel_saw_of_the_program(enricher: Enricher) -
     assert (row["file_inode"], row["file_device"], row["file_links"], row["file_path"]) == (7, 8, 1, "")
 
 
+def test_a_canary_does_not_say_whose_test_it_is(enricher: Enricher) -> None:
+    line = b"modelward-canary\0" + b"0f3a-1\0"
+    (row,) = rows(enricher, record(Kind.HOST_CANARY, b"/usr/bin/true", b"", b"", b"/", line, key=(77, 5), root=(0, 0), group=0))
+    assert row["event_name"] == "canary"
+    assert row["process_command_line"] == "modelward-canary 0f3a-1"
+    assert row["process_executable_path"] == "/usr/bin/true"
+
+
 def test_interpreter_of_a_binary_is_not_the_name_asked_for(enricher: Enricher) -> None:
     (row,) = rows(enricher, record(Kind.PROCESS_EXEC, b"/usr/bin/curl", b"curl", b"", b"/", b"curl\0"))
     assert row["process_executable_interpreter"] == "curl"

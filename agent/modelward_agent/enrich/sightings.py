@@ -37,10 +37,13 @@ class Sightings:
 
     def __init__(self, rows: Rows, flags: Column) -> None:
         fork = (rows.kind == Kind.PROCESS_FORK) & ~flagged(flags, Flag.THREAD)
-        self.exec_rows: Column = np.flatnonzero(rows.kind == Kind.PROCESS_EXEC)
+        # A canary is a program that runs and ends, told by one record.
+        canary = rows.kind == Kind.HOST_CANARY
+        execd = (rows.kind == Kind.PROCESS_EXEC) | canary
+        self.exec_rows: Column = np.flatnonzero(execd)
         self.fork_rows: Column = np.flatnonzero(fork)
-        self.exit_rows: Column = np.flatnonzero(rows.kind == Kind.PROCESS_EXIT)
-        self.epoch: Column = np.cumsum(rows.kind == Kind.PROCESS_EXEC)
+        self.exit_rows: Column = np.flatnonzero((rows.kind == Kind.PROCESS_EXIT) | canary)
+        self.epoch: Column = np.cumsum(execd)
         self._own: dict[str, Column] = {name: rows.column(name) for name in _MEMBERS}
         self._own["flags"] = flags & np.uint32(_ROOT | _SERVER)
         self._time = rows.time_ns
