@@ -3,27 +3,6 @@
  * nothing is new, and never writes a phase itself.
  */
 
-static __always_inline struct mw_task *take_in(struct task_struct *task, struct mw_task *from)
-{
-	struct mw_task *t = bpf_task_storage_get(&tasks, task, from, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	struct mw_group *g;
-
-	if (!t)
-		return NULL;
-	if (!first_to_count(t, task))
-		return t;
-	t->scope_instance = 0;
-	t->asked_pointer = 0;
-	t->stopping = 0;
-	t->ended = 0;
-	t->adopted = 1;
-	g = group_at(t->group_slot, t->group);
-	if (g)
-		__sync_fetch_and_add(&g->tasks, 1);
-	__sync_fetch_and_add(&totals.adopted, 1);
-	return t;
-}
-
 SEC("iter/task")
 int adopt(struct bpf_iter__task *ctx)
 {

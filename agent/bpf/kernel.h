@@ -83,6 +83,10 @@ enum bpf_map_type_used {
 
 #define RELOCATED __attribute__((preserve_access_index))
 
+struct list_head {
+	struct list_head *next, *prev;
+} RELOCATED;
+
 struct qstr {
 	union {
 		struct {
@@ -212,6 +216,7 @@ struct css_set {
 
 struct signal_struct {
 	atomic_t live;
+	struct task_struct *group_exec_task;	/* the thread that execs, while the others end */
 	int group_exit_code;
 	u32 flags;
 } RELOCATED;
@@ -223,6 +228,8 @@ struct task_struct {
 	int tgid;
 	struct mm_struct *mm;
 	struct task_struct *real_parent;
+	struct list_head children;
+	struct list_head sibling;
 	struct task_struct *group_leader;
 	u64 start_boottime;
 	const struct cred *cred;
@@ -310,6 +317,8 @@ struct bpf_iter__task_vma {
  */
 #ifdef MW_CASTS
 extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym;
+extern struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
+extern void bpf_task_release(struct task_struct *task) __ksym;
 #define READ(type, object, member) \
 	(((struct type *)bpf_rdonly_cast((const void *)(object), bpf_core_type_id_kernel(struct type)))->member)
 #else

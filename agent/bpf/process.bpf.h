@@ -1,5 +1,6 @@
 /* exec, fork, exit. Doors: scheduler tracepoints, which cost nothing on other paths. */
 #include "tracking.h"
+#include "descent.h"
 
 /* kernel/fork.c: after the child is complete and before it runs; also fires for io_uring workers. */
 DOOR("tp_btf/task_newtask", on_newtask, 0)
@@ -13,6 +14,8 @@ int BPF_PROG(on_newtask, struct task_struct *child, u64 clone_flags)
 	struct mw_group *g;
 	struct mw_scratch *s;
 
+	if (!t && unsettled())
+		t = by_descent(task);
 	if (!t)
 		return 0;
 	c = bpf_task_storage_get(&tasks, child, t, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -224,6 +227,8 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 
 	if (!mm)
 		return 0;
+	if (!t && unsettled())
+		t = by_descent(task);
 	if ((!t || t->excluded) && parent && wish_for(parent->tgid) & MW_WANT_TEST)
 		return tell_of_test(task, bprm);
 	if (t && t->excluded)
@@ -283,11 +288,16 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	struct mw_group *g;
 	int code = task->exit_code;
 
+	if (!t && unsettled())
+		t = by_descent(task);
 	if (!t || t->excluded)
 		return 0;
 	g = group_at(t->group_slot, t->group);
 	if (!g)
 		return 0;
+	/* The leader ends because another thread execs, which becomes the leader, with no entry but its own. */
+	if (signal && signal->group_exec_task && signal->group_exec_task != task)
+		state_of(signal->group_exec_task);
 	/* Two last threads on two CPUs may both find that none is alive: the first one tells. */
 	l = leader_state(task);
 	if ((signal && signal->live.counter > 0) || (l && __sync_lock_test_and_set(&l->ended, 1))) {
@@ -303,6 +313,8 @@ int BPF_PROG(on_exit, struct task_struct *task)
 		ending.tgid = task->tgid;
 		bpf_loop(MW_SCOPES, end_scope_of, &ending, 0);
 	}
+	if (unsettled())
+		take_in_children(task, t);
 	if (l && !l->stopping && task->tgid == g->root_tgid)
 		tell_of_process(task, t, g->phase, MW_PHASE_STOP, MW_BY_EXIT);
 	s = claim();

@@ -37,7 +37,7 @@ struct mw_config {
 	u64 wall_offset_ns;	/* wall clock minus boot clock */
 	u64 quiet_ns;
 	u32 adoption;		/* enum mw_adoption: what the iterators look for */
-	u32 pad;
+	u32 settled;		/* groups made so far whose descendants have all been looked for */
 };
 
 struct mw_task {

@@ -61,7 +61,7 @@ class Sensor(Reader):
         self._hooks = Hooks(kernel, pins.doors if pins else None)
         self._predecessors: list[Predecessor] = []
         self._sweep = ctypes.create_string_buffer(records.btf().size("mw_sweep_result"))
-        self._groups_made = 0
+        self._groups_settled = 0
         self._io: libbpf.Link | None = None
         self._excluded: tuple[int, ...] = ()
 
@@ -135,18 +135,19 @@ class Sensor(Reader):
 
     def _write_config(self, adoption: int = 0) -> None:
         offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        self._kernel.map("config").update(struct.pack("=I", 0), struct.pack("=QQII", offset, _QUIET_NS, adoption, 0))
+        values = struct.pack("=QQII", offset, _QUIET_NS, adoption, self._groups_settled)
+        self._kernel.map("config").update(struct.pack("=I", 0), values)
 
     def tick(self) -> None:
         """Make the transitions that are due because nothing happened (100 ms quiet). Cheap; to be called
         every 50 ms."""
         open_scopes, made = self._run_sweep()[:2]
         self._watch_io(open_scopes > 0)
-        if made != self._groups_made:
-            self._groups_made = made
-            self._write_config()
+        if made != self._groups_settled:
             if self._sees("adopt"):
                 adopt_descendants(self._kernel, self._adopted)
+            self._groups_settled = made
+            self._write_config()
 
     def _run_sweep(self) -> tuple[int, int, int]:
         """Open scopes, groups ever made, tasks ever adopted."""
