@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 EXTRAS := collector,cli,agent,servers
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test bench bpf bpf-check proto proto-check lint unit kernel attacks benign e2e browser wheel install install-dev clean
+.PHONY: help demo test bench bpf bpf-check proto proto-check lint unit kernel attacks benign e2e browser wheel bundle install install-dev clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -56,11 +56,14 @@ lint: install-dev  ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: install-dev  ## what the hot paths cost, beside peers (needs root and a quiet machine)
-	$(BIN)/python -m tests.bench
+bench: build/.packages-bench install-dev  ## what it costs, beside peers: needs root and a quiet machine (ONLY=a,c)
+	$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
 
 wheel: install-dev  ## the wheel, kernel objects inside
 	$(BIN)/python -m build --wheel --outdir build/wheels
+
+bundle: wheel  ## all that real hosts need, in one file (docs/install.md)
+	@PYTHON=$(BIN)/python deploy/bundle.sh agent collector cli
 
 unit kernel attacks benign e2e browser: install-dev  ## one suite of tests
 	$(BIN)/python -m pytest tests/$@

@@ -192,7 +192,7 @@ install_packages() {
   case "$family" in
     *\ debian\ * | *\ ubuntu\ *)
       run apt-get update -qq
-      run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}"
+      run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "${wanted[@]}"
       ;;
     *) run dnf install -y -q "${wanted[@]}" ;;
   esac

@@ -202,6 +202,18 @@ def test_hooks_count_on_while_the_agent_is_stopped(host: Host) -> None:
     host.root.run("systemctl", "start", "modelward-agent")
 
 
+def test_store_is_backed_up_while_the_collector_runs_within_its_limits(host: Host) -> None:
+    host.root.run("modelward-collector", "backup", "--data", "/var/lib/modelward", "--to", "/srv/backup", environment=OFFLINE)
+    host.root.run("modelward-collector", "restore", "--from", "/srv/backup", "--check", environment=OFFLINE)
+
+
+def test_agent_is_paused_and_goes_on_within_its_limits(host: Host) -> None:
+    host.root.run("modelward-agent", "pause", "--reason", "a test", environment=OFFLINE)
+    assert not host.exists(PINS)
+    host.root.run("modelward-agent", "resume", environment=OFFLINE)
+    assert host.exists(PINS)
+
+
 def test_a_killed_daemon_is_started_again(host: Host) -> None:
     for unit in ("agent", "collector"):
         before = host.shown(unit, "MainPID")
