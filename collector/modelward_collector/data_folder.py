@@ -93,11 +93,12 @@ class DataFolder:
         """Make what is missing, readable by this user alone.
 
         Raises:
-            DataFolderError: it cannot be made or written, or its path is too long for the store's socket.
+            DataFolderError: it cannot be made or written, or its path is too long for a socket.
         """
-        if len(os.fsencode(self.store_socket)) > SOCKET_PATH_LIMIT:
+        longest = self.receiver_socket(63)
+        if len(os.fsencode(longest)) > SOCKET_PATH_LIMIT:
             raise DataFolderError(
-                f"the path of the data folder is too long: {self.store_socket} has more than {SOCKET_PATH_LIMIT} bytes, "
+                f"the path of the data folder is too long: {longest} has more than {SOCKET_PATH_LIMIT} bytes, "
                 "which is all that the kernel allows for a unix socket; choose a shorter --data"
             )
         if self.restoring.exists():

@@ -102,7 +102,7 @@ def test_what_does_not_come_is_named_with_where_to_look(site: Site, answers: boo
     with Agent(site.collector.grpc_address, agent_id=b"4" * 16, host=host) as agent:
         agent.wait_welcome()
         agent.heartbeat()
-        asked = command(site, host, "--timeout", "2")
+        asked = command(site, host, "--timeout", "6" if answers else "2")
         id = agent.wait_command().id
         if answers:
             agent.heartbeat(results=[CommandResult(id=id)])
@@ -110,6 +110,24 @@ def test_what_does_not_come_is_named_with_where_to_look(site: Site, answers: boo
     assert asked.returncode == 1
     assert f"✗ {failed}: " in said
     assert "modelward-agent" in said
+
+
+def test_the_receiver_that_is_closed_is_the_hop_that_failed(site: Site) -> None:
+    site.receiver.answer = lambda delivery: (503, {}, b"closed for today")
+    try:
+        with Agent(site.collector.grpc_address, agent_id=b"9" * 16, host="gpu-9") as agent:
+            agent.wait_welcome()
+            asked = command(site, "gpu-9", "--json", "--timeout", "60")
+            id = agent.wait_command().id
+            agent.send(envelope(1, from_rows([canary(id)])))
+            said, _ = asked.communicate(timeout=90)
+    finally:
+        site.receiver.answer = lambda delivery: (204, {}, b"")
+    assert asked.returncode == 1
+    found = json.loads(said)
+    assert found["failed"] == "delivered to webhook"
+    assert "closed for today" in found["reason"]
+    site.receiver.wait(lambda r: any(id in d.body.decode() for d in r.taken))
 
 
 def test_an_unknown_host_and_one_that_is_away_are_said_to_be_so(site: Site) -> None:

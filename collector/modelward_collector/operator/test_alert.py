@@ -15,6 +15,8 @@ from modelward_collector.operator.client import Client
 from modelward_collector.operator.show import console, safe
 
 LOOK_S = 0.2
+STUCK_S = 5.0
+"""An output that says for so long what is wrong with its receiver is not waited for longer."""
 
 SENT, DONE, SEEN, JUDGED, DELIVERED = (
     "sent to the agent", "done by the agent", "seen in its kernel, and stored", "detection made, and stored", "delivered to ")
@@ -31,6 +33,7 @@ class Progress:
     notes: dict[str, str] = field(default_factory=dict)
     problem: str = ""
     """Why it cannot come further."""
+    stuck_since: float | None = None
 
     def take(self, found: dict[str, Any]) -> None:
         """What the collector says now."""
@@ -54,6 +57,16 @@ class Progress:
             elif output["outcome"] == "set_aside":
                 self.problem = f"the receiver of output {output['output']} refuses it: {output['problem']}"
             self.notes[name] = output["problem"]
+        self._look_whether_stuck()
+
+    def _look_whether_stuck(self) -> None:
+        rest = [DELIVERED + name for name in self.outputs if DELIVERED + name not in self.hops]
+        if not rest or not all(self.notes.get(name) for name in rest):
+            self.stuck_since = None
+            return
+        self.stuck_since = self.stuck_since or time.monotonic()
+        if time.monotonic() - self.stuck_since > STUCK_S:
+            self.problem = self.notes[rest[0]]
 
     @property
     def done(self) -> bool:
