@@ -21,12 +21,13 @@ from modelward_agent.commands import Commands
 from modelward_agent.control import Channel, ChannelClosed
 from modelward_agent.enrich.enricher import Enricher
 from modelward_agent.identity.resolver import Resolver, identity_record
+from modelward_agent.identity.unfinished import Unfinished
 from modelward_agent.sensor import records
 from modelward_agent.settings import AgentSettings
 from modelward_agent.spool.batch import CorruptBatch, Layout, SpooledBatch
 from modelward_agent.spool.folder import Folder
 from modelward_agent.spool.ranges import Range
-from modelward_agent.spool.reader import SpoolReader
+from modelward_agent.spool.reader import SpoolBusy, SpoolReader
 from modelward_agent.transport.connection import Outgoing
 from modelward_agent.transport.reconnect import Reconnect
 from modelward_agent.transport.target import Target
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 STOP_S = 8.0
 RESULTS_EVERY_S = 0.2
 MAX_BACKLOG = 4096
+MAX_SHORT = 5
+"""A batch for which there was no memory this often is not to hold back all others."""
 MAX_PAYLOAD_BYTES = 40 << 20
 """A collector sets a longer one aside, and one that is much longer ends the stream, each time it is sent."""
 
@@ -62,9 +65,13 @@ class Sender:
         self._reader = SpoolReader(folder, layout)
         self._enricher = enricher
         self._resolver = resolver
+        self._unfinished = Unfinished(folder.path / "unfinished", begin["boot_id"])
+        for artifact in self._unfinished.load():
+            resolver.submit(artifact)
         self._status: dict[str, Any] = begin["status"]
         self._doors_sent: list[dict[str, Any]] = []
         self._kinds: dict[int, dict[str, int]] = {}
+        self._short: dict[int, int] = {}
         target = Target.parse(settings.collector, settings.tls_ca, settings.tls_cert, settings.tls_key)
         self._stream = Reconnect(target, self, self._epoch, self._down)
         self._commands = Commands(lambda id: channel.tell("canary", id), self._stream.beat)
@@ -132,6 +139,7 @@ class Sender:
 
     def next(self) -> Outgoing | None:
         while self._channel.backlog < MAX_BACKLOG and (number := self._reader.next()) is not None:
+            batch = None
             try:
                 batch = self._reader.claim(number)
                 if batch is None:
@@ -140,9 +148,22 @@ class Sender:
                 message = self._message(batch)
                 # From here on it may wait for credit as long as the collector likes.
                 self._channel.tell("reading", None)
+                self._short.pop(number, None)
                 return Outgoing(number, message)
             except CorruptBatch as e:
                 self._set_aside(number, e.kinds, str(e))
+            except SpoolBusy as e:
+                # Tried again at the next heartbeat, or with the next batch.
+                log.warning("a batch cannot be read now", extra={"batch": number, "reason": str(e)})
+                return None
+            except MemoryError:
+                self._short[number] = self._short.get(number, 0) + 1
+                self._channel.tell("reading", None)
+                log.warning("a batch cannot be prepared now, for want of memory", extra={"batch": number})
+                if self._short[number] < MAX_SHORT:
+                    self._reader.again([number])
+                    return None
+                self._set_aside(number, batch.kinds if batch else {}, "cannot be prepared: there was never memory for it")
             except Exception as e:
                 # One batch that nobody foresaw must not hold back all that come after it.
                 log.exception("a batch cannot be prepared", extra={"batch": number})
@@ -172,6 +193,8 @@ class Sender:
         rows = self._enricher.enrich(batch)
         for artifact in self._enricher.wanted():
             self._resolver.submit(artifact)
+        # Before it can be stored: then nobody reads this batch again.
+        self._unfinished.save(self._resolver.unfinished())
         arrow = to_ipc(rows)
         if len(arrow) > MAX_PAYLOAD_BYTES:
             raise ValueError(f"it takes {len(arrow)} bytes on the wire")
@@ -226,6 +249,8 @@ class Sender:
                 self._enricher.bind(artifact.instance, identity)
                 self._channel.record(identity_record(artifact.instance, artifact, identity))
             self._channel.flush()
+            if not self._channel.backlog:
+                self._unfinished.save(self._resolver.unfinished())
             await asyncio.sleep(RESULTS_EVERY_S)
 
 

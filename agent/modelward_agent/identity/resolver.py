@@ -52,6 +52,8 @@ class Resolver:
         self._silence_s = silence_s
         self._waiting: queue.Queue[Artifact | None] = queue.Queue(_WAITING)
         self._results: deque[tuple[Artifact, Identity]] = deque(maxlen=_RESULTS)
+        self._unfinished: dict[int, Artifact] = {}
+        self._done: deque[int] = deque()
         self._known: OrderedDict[tuple[int, int], _Known] = OrderedDict()
         self._closing = threading.Event()
         self._worker: WorkerProcess | None = None
@@ -61,19 +63,32 @@ class Resolver:
         self._thread.start()
 
     def submit(self, artifact: Artifact) -> None:
-        """Ask for an artifact's identity. When too many wait already, it gets the one that its path tells."""
+        """Ask for an artifact's identity, once for its instance. When too many wait already, it gets the one that its path
+        tells."""
+        if artifact.instance in self._unfinished:
+            return
+        self._unfinished[artifact.instance] = artifact
         try:
             self._waiting.put_nowait(artifact)
         except queue.Full:
             self.refused += 1
             self._results.append((artifact, _by_path(artifact)))
+            self._done.append(artifact.instance)
 
     def results(self) -> list[tuple[Artifact, Identity]]:
         """Identities found since the last call. A large file comes twice: at first without its digest."""
         found: list[tuple[Artifact, Identity]] = []
+        # Done is said after the last result: what is done now is all in the results.
+        done = [self._done.popleft() for _ in range(len(self._done))]
         while self._results:
             found.append(self._results.popleft())
+        for instance in done:
+            self._unfinished.pop(instance, None)
         return found
+
+    def unfinished(self) -> list[Artifact]:
+        """Those of which the last result was not taken yet, in the order in which they were asked for."""
+        return list(self._unfinished.values())
 
     def close(self) -> None:
         """Stop; what still waits is not identified."""
@@ -95,6 +110,7 @@ class Resolver:
                 # The thread outlives whatever one artifact does: the next one may be an honest model.
                 log.exception("artifact not identified", extra={"path": escape(artifact.path)})
                 self._results.append((artifact, _by_path(artifact)))
+            self._done.append(artifact.instance)
 
     def _identify(self, artifact: Artifact) -> None:
         key = (artifact.device, artifact.inode)

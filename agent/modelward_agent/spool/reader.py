@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
 import logging
 import time
@@ -15,6 +16,11 @@ log = logging.getLogger(__name__)
 
 LIVE_PER_LATE = 8
 """While live batches wait, every ninth sent is one of an outage: late must not become never on a busy host."""
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
+
+
+class SpoolBusy(Exception):
+    """A batch cannot be read now, for want of memory or descriptors. It waits on."""
 
 
 class SpoolReader:
@@ -82,6 +88,7 @@ class SpoolReader:
         """Take a batch for sending: the drainer will not evict it any more. None: it is gone already.
 
         Raises:
+            SpoolBusy: it cannot be read now, and waits on.
             CorruptBatch: it cannot be read, and is no longer waiting.
         """
         file = self._files.get(number)
@@ -106,6 +113,9 @@ class SpoolReader:
             del self._files[number]
             raise
         except OSError as e:
+            if e.errno in _PASSING:
+                self.again([number])
+                raise SpoolBusy(e.strerror) from e
             del self._files[number]
             raise CorruptBatch(f"cannot be read: {e.strerror}") from e
 
