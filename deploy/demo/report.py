@@ -24,11 +24,15 @@ class Row:
     peer: str = ""
     peer_value: float | None = None
     ratio: float | None = None
+    spread: str = ""
+    """Least and most of the rounds, or a confidence interval."""
+    counted: str = ""
+    """What was counted, and how long it ran."""
 
 
 @dataclass(slots=True)
 class Report:
-    """Rows in the order they were measured."""
+    """Rows in the order they were measured. ``unit`` of a ratio is "times", of a share "%"."""
 
     name: str
     rows: list[Row] = field(default_factory=list)
@@ -44,8 +48,10 @@ class Report:
         peer: str = "",
         peer_value: float | None = None,
         ratio: float | None = None,
+        spread: str = "",
+        counted: str = "",
     ) -> None:
-        self.rows.append(Row(measure, value, unit, goal, ok, peer, peer_value, ratio))
+        self.rows.append(Row(measure, value, unit, goal, ok, peer, peer_value, ratio, spread, counted))
 
     def write(self) -> Path:
         """Write build/reports/NAME.json and give its path."""
