@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from modelward_agent.sensor import pins
 
 from deploy.demo.console import Console
 from deploy.demo.processes import DemoError, Processes, free_port
@@ -96,6 +97,8 @@ class Stack:
     def close(self) -> None:
         """Stop both, the agent first, so that what it holds is still stored."""
         self.stop_agent()
+        # An agent that had to be killed left its hooks in the kernel.
+        pins.remove(pins.folder_of(self._state))
         self.stop_collector()
         self.console.close()
 

@@ -122,9 +122,9 @@ def agent(tmp_path: Path) -> Iterator[Callable[..., tuple[Drainer, FakeSensor, S
     senders: list[SenderProcess] = []
 
     def make(
-        script: Sequence[Drained] = (), *, sender: str = IDLE, limit: int = LIMIT
+        script: Sequence[Drained] = (), *, sender: str = IDLE, limit: int = LIMIT, sensor: FakeSensor | None = None
     ) -> tuple[Drainer, FakeSensor, SpoolWriter]:
-        sensor = FakeSensor(list(script))
+        sensor = sensor or FakeSensor(list(script))
         writer = SpoolWriter(tmp_path / "spool", LAYOUT, limit_bytes=limit, boot_id="boot-1")
         senders.append(SenderProcess({}, command=("-c", sender)))
         return Drainer(sensor, writer, senders[-1], Proof(("true",))), sensor, writer

@@ -6,6 +6,7 @@ loaded object each, in the order in which they came. More than one stands there 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -144,6 +145,9 @@ class PinFolder:
         remove(self.root)
 
     def close(self) -> None:
+        """Give the folder back; an empty one is removed."""
         if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                self.root.rmdir()
             os.close(self._descriptor)
             self._descriptor = -1
