@@ -177,7 +177,7 @@ LISTINGS: dict[str, Listing] = {
 }
 
 
-_GROUPS = "(group_key, host_name) IN (SELECT group_key, host_name FROM detections_raw WHERE {})"
+_GROUPS = "(group_key, host_name) IN (SELECT group_key, host_name FROM {} WHERE {})"
 
 
 def _source(name: str, given: Mapping[str, str]) -> str:
@@ -188,9 +188,12 @@ def _source(name: str, given: Mapping[str, str]) -> str:
     if given.get("host"):
         conditions.append("host_name = {host:String}")
     if given.get("id"):
-        conditions.append(_GROUPS.format("detection_id = {id:String}"))
+        conditions.append(_GROUPS.format("detections_raw", "detection_id = {id:String}"))
     if given.get("since"):
-        conditions.append(_GROUPS.format("time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')"))
+        conditions.append(_GROUPS.format("detections_raw", "time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')"))
+    if given.get("model"):
+        named = "model_id = {model:String} OR lifecycle_origin_model = {model:String}"
+        conditions.append(_GROUPS.format("detections", named))
     if given.get("key"):
         conditions.append("startsWith({key:String}, concat(group_key, '@'))")
     return f"SELECT * FROM ({incidents(' AND '.join(conditions) or '1')})"
