@@ -11,7 +11,9 @@ export async function detail(body, row, related) {
   const serial = (body.serial = (body.serial ?? 0) + 1);
   const old = body.querySelector(".events");
   const events = old ?? el("div.events", {}, el("p.muted", {}, "Loading events"));
-  const doing = body.querySelector(".doing") ?? actions(row);
+  const kept = body.querySelector(".doing");
+  // An explanation that somebody reads stays, even if the group grows meanwhile.
+  const doing = kept && (kept.busy() || kept.of === row.detection_ids.join()) ? kept : actions(row);
   body.replaceChildren(
     el("div.advice", {},
       row.reason ? el("section", {}, el("h3", {}, "Why this is wrong"), el("p", {}, row.reason)) : null,
@@ -22,7 +24,9 @@ export async function detail(body, row, related) {
     el("section", {}, el("h3", {}, "What happened"), events));
   try {
     const found = await load(row);
-    if (serial === body.serial) events.replaceChildren(...timeline(found));
+    if (serial !== body.serial) return;
+    events.replaceChildren(...timeline(found));
+    doing.name(found.detections);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     if (serial === body.serial) events.replaceChildren(el("p.muted", {}, error.message));
@@ -46,6 +50,12 @@ function actions(row) {
   const hide = el("button.quiet.silence", { type: "button" }, "Silence\u2026");
   hide.addEventListener("click", () => silence(which.value));
   const node = el("div.doing", {}, el("div.actions", {}, words, hide, which), explained);
+  node.of = row.detection_ids.join();
+  node.busy = () => !explained.hidden;
+  node.name = (detections) => {
+    const words = new Map(detections.map((one) => [one.detection_id, `${clock(one.time)}  ${one.sentence || one.rule_title}`]));
+    for (const option of which.options) option.textContent = words.get(option.value) ?? option.textContent;
+  };
   node.open = (id) => {
     if (id && [...which.options].some((option) => option.value === id)) which.value = id;
     if (explained.hidden) words.click();
