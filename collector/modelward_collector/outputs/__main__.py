@@ -10,6 +10,8 @@ import socket
 import sys
 from typing import Any
 
+from modelward_proto.settings import SettingsError
+
 from modelward_collector import child, local_socket
 from modelward_collector.outputs.delivery import Delivery
 from modelward_collector.outputs.least import give_up_privileges
@@ -25,18 +27,14 @@ NAME = "webhook"
 """Of the output, in the tables and metrics."""
 
 
-async def serve(settings: CollectorSettings) -> None:
+async def serve(settings: CollectorSettings, receiver: Webhook) -> None:
     """Deliver until a signal comes."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    url, secret_file = settings.webhook_url, settings.webhook_secret_file
-    if url is None or secret_file is None:
-        raise ValueError("there is no output to serve")
     folder = settings.folder
     store = Store(folder.store_target)
     store.open()
-    receiver = Webhook(url, secret_file, settings.webhook_ca, loopback=settings.webhook_is_local)
     state = State(NAME, receiver.shown)
     delivery = Delivery(
         Detections(store, NAME), receiver, state, min_severity=settings.webhook_min_severity,
@@ -76,12 +74,17 @@ def _hear(ear: socket.socket, woken: asyncio.Event) -> None:
 def main() -> int:
     """Entry of the process."""
     settings = child.start(CollectorSettings)
+    url, secret_file = settings.webhook_url, settings.webhook_secret_file
+    if url is None or secret_file is None:
+        raise SettingsError("there is no output to serve: webhook_url and webhook_secret_file are not set")
     os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(settings.folder.metrics))
     # The HTTP library logs each request with its URL, which may hold a token.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("httpcore").setLevel(logging.WARNING)
+    # Its files may be readable by a right that is given up next.
+    receiver = Webhook(url, secret_file, settings.webhook_ca, loopback=settings.webhook_is_local)
     give_up_privileges()
-    asyncio.run(serve(settings))
+    asyncio.run(serve(settings, receiver))
     return 0
 
 

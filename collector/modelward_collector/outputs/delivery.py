@@ -83,7 +83,7 @@ class Delivery:
                 self.woken.clear()
                 try:
                     more = await self._some()
-                    self._away_since, self._told_away = 0.0, False
+                    self._store_is_back()
                 except StoreError as e:
                     await self._pause_for_store(e)
                     continue
@@ -222,8 +222,15 @@ class Delivery:
         self._away_since = self._away_since or now
         if now - self._away_since > STORE_PATIENCE_S and not self._told_away:
             self._told_away = True
+            self._state.stands(f"no detections from the store: {error}")
             _log.warning("an output waits for the store", extra={"output": self._state.name, "reason": str(error)})
         await asyncio.sleep(STORE_PAUSE_S * random.uniform(0.5, 1.0))
+
+    def _store_is_back(self) -> None:
+        if self._told_away:
+            self._state.stands("")
+            _log.info("an output reads from the store again", extra={"output": self._state.name})
+        self._away_since, self._told_away = 0.0, False
 
     async def _wait(self, most_s: float) -> None:
         try:
