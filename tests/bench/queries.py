@@ -13,6 +13,7 @@ import httpx
 
 from deploy.demo.report import Report
 from tests.bench import store_of_rows
+from tests.bench.progress import say
 from tests.running import Collector, collector
 
 ROUNDS = 5
@@ -26,16 +27,20 @@ def measure(report: Report, folder: Path | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="modelward-bench-") as temporary:
         root = folder or Path(temporary) / "data"
         if not (root / "store").exists():
+            say("making ten million rows, a hundred thousand loads, twenty thousand detections")
             store_of_rows.make(root)
         with collector(Path(temporary), data=root, retention_days=400, detection_retention_days=400) as running:
             times = _times(running)
             for name, found in times.items():
-                value = statistics.median(found)
-                report.add(f"query: {name}", round(value, 1), "ms", f"<= {GOAL_MS:.0f} ms", value <= GOAL_MS)
+                _add(report, f"query: {name}", found)
             slowest = max(times, key=lambda name: statistics.median(times[name]))
-            value = statistics.median(times[slowest])
-            report.add(f"slowest query of 10 million rows ({slowest})", round(value, 1), "ms", f"<= {GOAL_MS:.0f} ms",
-                       value <= GOAL_MS)
+            _add(report, f"slowest query of ten million rows ({slowest})", times[slowest])
+
+
+def _add(report: Report, measure: str, found: list[float]) -> None:
+    value = statistics.median(found)
+    report.add(measure, round(value, 1), "ms", f"<= {GOAL_MS:.0f} ms", value <= GOAL_MS,
+               spread=f"{min(found):.0f} to {max(found):.0f}", counted=f"median of {len(found)}, over HTTP")
 
 
 def _times(running: Collector) -> dict[str, list[float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from modelward_collector.store import engine
 from modelward_collector.store.ddl import columns, migrations
 from modelward_collector.store.ddl.migrations import Lifetimes, MigrationError, migrate
 from modelward_collector.store.encode import ipc
+from modelward_collector.store.gate import VIEWS
 from modelward_collector.store.retention import Retention
 from modelward_proto.fields import DETECTION_FIELDS, STORED
 
@@ -49,6 +51,19 @@ def test_tables_and_views_have_the_columns_of_the_field_table(lane: engine.Lane)
     assert names(lane, "detections_raw") == [*(f.column for f in DETECTION_FIELDS), "stored_at"]
     assert {"model_id", "model_digest", "lifecycle_origin_model", "silenced_by"} <= set(names(lane, "detections"))
     assert lane.call(lambda c: migrate(c, 30)) == []
+
+
+def test_the_page_on_the_store_names_every_column_of_every_view(lane: engine.Lane) -> None:
+    lane.call(lambda c: migrate(c, 30))
+    page = (Path(__file__).parents[2] / "docs" / "store.md").read_text(encoding="utf-8").split("\n## ")[1]
+    told = {}
+    for section in page.split("\n### ")[1:]:
+        head, _, body = section.partition("\n")
+        cells = [line.split("|")[1] for line in body.splitlines() if line.startswith("| `")]
+        told[head.strip("`")] = sorted(name for cell in cells for name in re.findall(r"`(\w+)`", cell))
+    assert sorted(told) == sorted(VIEWS)
+    for view, columns_told in told.items():
+        assert columns_told == ([] if view == "events" else sorted(names(lane, view))), view
 
 
 def test_a_field_that_is_added_becomes_a_column_at_the_next_start(lane: engine.Lane, monkeypatch: pytest.MonkeyPatch) -> None:
