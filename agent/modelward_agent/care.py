@@ -16,6 +16,7 @@ from modelward_agent.sensor import mounts, pins
 from modelward_agent.sensor.errors import SensorError
 from modelward_agent.state_folder import DEGRADED, MAX_REASON, PAUSED, WATCHING, Pause, Standing, StateFolder
 from modelward_agent.supervise import StateError, StateLock
+from modelward_agent.watching import unpin
 
 ANSWER_S = 10.0
 """How long an agent may take to detach its hooks."""
@@ -136,7 +137,7 @@ class Care:
     def _without_pins(self) -> int:
         """With no agent running, what is pinned is all that is attached."""
         try:
-            for removed in pins.remove(self._pinned):
+            for removed in unpin(self._pinned):
                 print(f"removed {removed}")
         except SensorError as e:
             return fail(exit_codes.NOT_DONE, f"the hooks may still be attached: {e}")

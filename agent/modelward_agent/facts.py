@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import re
+import stat
 import subprocess
 import sys
 from collections import Counter
@@ -136,9 +137,10 @@ def log_lines(folder: StateFolder) -> list[bytes]:
     lines: list[bytes] = []
     if pid:
         with contextlib.suppress(OSError):
-            target = Path(os.readlink(f"/proc/{pid}/fd/2"))
-            if target.is_file() and target.is_relative_to("/") and not target.is_relative_to("/dev"):
-                with target.open("rb") as file:
+            # The file itself, not its name: another may stand there by now.
+            log = Path(f"/proc/{pid}/fd/2")
+            if stat.S_ISREG(log.stat().st_mode):
+                with log.open("rb") as file:
                     file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_BYTES))
                     lines = file.read(LOG_BYTES).splitlines()
     if not lines:

@@ -39,6 +39,12 @@ class Proof:
         self.problem = ""
 
     def start(self) -> None:
+        """The hooks were attached: what was proven of earlier ones says nothing of these."""
+        self.stop()
+        self._proven, self._tries_left, self.problem = set(), TRIES, ""
+        self._try()
+
+    def _try(self) -> None:
         self._tries_left -= 1
         try:
             self._process = subprocess.Popen(
@@ -52,7 +58,7 @@ class Proof:
         if self._process is None:
             if self._again_at and time.monotonic() >= self._again_at:
                 self._again_at = 0.0
-                self.start()
+                self._try()
             return
         if self._process.poll() is None:
             return
@@ -80,7 +86,8 @@ class Proof:
         return [{**asdict(door), "proven": door.proven or door.effect in self._proven} for door in doors]
 
     def stop(self) -> None:
-        """End a check that is under way; it removes what it made."""
+        """End a check that is under way, which removes what it made, and begin no other."""
+        self._again_at = 0.0
         if self._process is not None:
             self._process.terminate()
             try:

@@ -81,7 +81,7 @@ def run(settings: AgentSettings) -> int:
     }
     drainer = Drainer(source, writer, SenderProcess(begin), proof, watch.mode, watch.reason)
     begin["status"] = drainer.status()
-    notify(f"READY=1\nSTATUS={watch.words()}")
+    notify("READY=1")
     log.info("running", extra={
         "mode": watch.mode, "agent_id": agent_id.hex(), "collector": settings.collector, "state": str(state)})
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from modelward_proto.notify import notify
+
 from modelward_agent.no_sensor import NoSensor
 from modelward_agent.sensor import pins
 from modelward_agent.sensor.errors import SensorError
@@ -61,12 +63,8 @@ class Watch:
         else:
             self._try()
             return self.source
-        # What an agent that was killed left attached.
-        try:
-            pins.remove(self._pinned)
-        except SensorError as e:
-            log.error("hooks of an earlier run may still be attached", extra={"reason": str(e)})
-        self._folder.stand(self.mode, self.reason)
+        self._unpin()
+        self._tell()
         return self.source
 
     def words(self) -> str:
@@ -93,7 +91,7 @@ class Watch:
             self._look_at = time.monotonic() + LOOK_S
         elif self._retry_now:
             # Whoever asks wants an answer.
-            self._folder.stand(self.mode, self.reason)
+            self._tell()
         self._retry_now = False
 
     def end(self, *, keep_hooks: bool) -> None:
@@ -111,7 +109,7 @@ class Watch:
         # What the hooks saw so far is drained and spooled before they are gone.
         holder.replace_source(self.source, self.mode, self.reason)
         before.close()
-        self._folder.stand(self.mode, self.reason)
+        self._tell()
 
     def _try(self) -> None:
         """Open the sensor, or become degraded."""
@@ -119,12 +117,19 @@ class Watch:
             self.source = self._open()
         except (SensorError, OSError) as e:
             self._blind(DEGRADED, str(e).splitlines()[0] if str(e) else "the kernel refuses")
-            log.error("this host is not watched", extra={"reason": self.reason})
+            self._unpin()
         else:
             self.mode, self.reason = WATCHING, ""
             self._proof.start()
             log.info("the hooks are attached")
-        self._folder.stand(self.mode, self.reason)
+        self._tell()
+
+    def _unpin(self) -> None:
+        """What an agent that was killed, or an older one, left attached."""
+        try:
+            unpin(self._pinned)
+        except SensorError as e:
+            log.warning("hooks of an earlier run may still be attached", extra={"reason": str(e)})
 
     def _blind(self, mode: str, reason: str) -> None:
         self.mode, self.reason = mode, reason
@@ -132,5 +137,25 @@ class Watch:
         self._retry_at = time.monotonic() + RETRY_S
         log.warning("no hook is attached", extra={"mode": mode, "reason": reason})
 
+    def _tell(self) -> None:
+        """To the commands of this host, and to systemd."""
+        self._folder.stand(self.mode, self.reason)
+        notify(f"STATUS={self.words()}")
+
     def _why(self) -> str:
         return self.reason if self.mode == PAUSED else f"{self.mode}: {self.reason}"
+
+
+def unpin(root: Path) -> list[str]:
+    """Detach everything that is pinned there, unless an agent holds it. Returns what was removed.
+
+    Raises:
+        SensorError: an agent holds it, or it could not be removed.
+    """
+    if not root.is_dir():
+        return []
+    held = pins.PinFolder.open(root)
+    try:
+        return pins.remove(root)
+    finally:
+        held.close()

@@ -9,6 +9,7 @@ import json
 import logging
 import mmap
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -241,15 +242,22 @@ def test_the_worker_keeps_its_privileges_while_it_reads(tmp_path: Path) -> None:
         resolver.submit(artifact(made))
         status = ""
         until = time.monotonic() + 10
-        while "\nUid:\t65534" not in status and time.monotonic() < until:
+        while not ("\nUid:\t65534" in status and "\nNoNewPrivs:\t1" in status) and time.monotonic() < until:
             if resolver._worker is not None:
                 status = Path(f"/proc/{resolver._worker.pid}/status").read_text()
             time.sleep(0.02)
         lines = dict(line.split(":\t", 1) for line in status.splitlines())
         assert set(lines["Uid"].split()) == set(lines["Gid"].split()) == {"65534"}
         assert lines["Groups"].strip() == ""
-        assert int(lines["CapEff"], 16) == 0
+        assert [int(lines[f"Cap{name}"], 16) for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")] == [0] * 5
         assert lines["NoNewPrivs"] == "1"
+        assert resolver._worker is not None
+        own = Path(f"/proc/{resolver._worker.pid}")
+        held = {os.readlink(entry) for entry in (own / "fd").iterdir() if int(entry.name) > 2}
+        assert held == {str(made)}
+        limits = (own / "limits").read_text()
+        assert re.search(r"Max file size +0 ", limits)
+        assert re.search(r"Max processes +0 ", limits)
     finally:
         resolver.close()
 
