@@ -211,11 +211,21 @@ def test_a_folder_in_use_is_not_restored_into_and_one_backup_runs_at_a_time(
     assert "another backup" in capsys.readouterr().err
 
 
-def test_a_restore_that_was_interrupted_is_no_data_folder(tmp_path: Path) -> None:
-    folder = DataFolder(tmp_path)
-    folder.restoring.touch()
+def test_a_restore_that_was_interrupted_is_no_data_folder(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = DataFolder(tmp_path / "data")
+    process = subprocess.Popen([*COMMAND, "restore", "--data", str(folder.root), "--from", str(saved)])
+    while not folder.restoring.exists() and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    if not folder.restoring.exists():
+        pytest.skip("the restore was done before it could be killed")
     with pytest.raises(DataFolderError, match="interrupted"):
         folder.create()
+    assert cli.main(["restore", "--data", str(folder.root), "--from", str(saved)]) == 4
+    assert "interrupted" in capsys.readouterr().err
 
 
 def test_damage_is_found_before_anything_is_made(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

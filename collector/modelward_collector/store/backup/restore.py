@@ -53,7 +53,10 @@ def restore(data: Path, source: Path) -> Manifest:
     """
     manifest = look(source)
     folder = DataFolder(data.absolute())
-    if folder.root.exists() and any(p.name not in _OURS for p in folder.root.iterdir()):
+    existed = folder.root.exists()
+    if folder.restoring.exists():
+        raise DataFolderError(f"an earlier restore into {folder.root} was interrupted: remove the folder, or give another")
+    if existed and any(p.name not in _OURS for p in folder.root.iterdir()):
         raise DataFolderError(f"{folder.root} holds something already: give a new or empty folder as --data")
     folder.create()
     with folder.lock():
@@ -65,16 +68,26 @@ def restore(data: Path, source: Path) -> Manifest:
             folder.restoring.touch(mode=0o600)
             _fill(folder, source, manifest)
         except (EngineError, OSError, tarfile.TarError) as e:
-            shutil.rmtree(folder.root, ignore_errors=True)
-            raise BackupError(f"{folder.root} could not be filled: {e}; it was removed again") from e
+            _undo(folder, existed)
+            raise BackupError(f"{folder.root} could not be filled: {e}; nothing is left of it") from e
         except BaseException:
-            shutil.rmtree(folder.root, ignore_errors=True)
+            _undo(folder, existed)
             raise
         _give_to_owner(folder.root)
         # All files of many parts at once: one by one would take minutes.
         os.sync()
         folder.restoring.unlink()
     return manifest
+
+
+def _undo(folder: DataFolder, existed: bool) -> None:
+    """Leave the folder as it was: the marker goes last."""
+    for path in folder.root.iterdir():
+        if path != folder.restoring:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+    folder.restoring.unlink(missing_ok=True)
+    if not existed:
+        folder.root.rmdir()
 
 
 def _fill(folder: DataFolder, source: Path, manifest: Manifest) -> None:
