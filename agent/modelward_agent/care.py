@@ -137,8 +137,9 @@ class Care:
     def _without_pins(self) -> int:
         """With no agent running, what is pinned is all that is attached."""
         try:
-            for removed in unpin(self._pinned):
-                print(f"removed {removed}")
+            if removed := unpin(self._pinned):
+                hooks = sum(1 for path in removed if Path(path).name.startswith("link_"))
+                print(f"detached {hooks} hooks, removed {self._pinned}")
         except SensorError as e:
             return fail(exit_codes.NOT_DONE, f"the hooks may still be attached: {e}")
         return self._nothing_pinned()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
     def command(name: str, help: str, description: str, more: str = "") -> argparse.ArgumentParser:
         return commands.add_parser(
-            name, help=help, description=description, epilog=more + exit_codes.WORDS,
+            name, help=help, description=textwrap.fill(description, 110), epilog=more + exit_codes.WORDS,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
