@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 ENVIRONMENT = {"GRPC_VERBOSITY": "INFO", "GRPC_TRACE": "handshaker"}
 
 EVERY_S = 60.0
-"""A peer that tries again and again is told of this often."""
+"""A peer that tries again and again, and is refused for the same reason, is told of this often."""
 
 MOST_PEERS = 1000
 MOST_LINE = 64 << 10
@@ -47,7 +47,7 @@ class Handshakes:
     def __init__(self) -> None:
         self._reason: str | None = None
         self._within = False
-        self._told: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._told: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
 
     def read(self, stream: IO[bytes]) -> None:
         """Pass lines on until the stream ends."""
@@ -72,16 +72,16 @@ class Handshakes:
         return True
 
     def _tell(self, peer: str, reason: str) -> None:
+        words = next((words for key, words in _REASONS if key in reason), "the handshake failed")
         # Whoever tries again comes from another port.
-        host, now = peer.rpartition(":")[0], time.monotonic()
-        told_at, held_back = self._told.get(host, (-EVERY_S, 0))
+        who, now = (peer.rpartition(":")[0], words), time.monotonic()
+        told_at, held_back = self._told.get(who, (-EVERY_S, 0))
         if now - told_at < EVERY_S:
-            self._told[host] = (told_at, held_back + 1)
+            self._told[who] = (told_at, held_back + 1)
             return
-        self._told[host] = (now, 0)
-        self._told.move_to_end(host)
+        self._told[who] = (now, 0)
+        self._told.move_to_end(who)
         while len(self._told) > MOST_PEERS:
             self._told.popitem(last=False)
-        words = next((words for key, words in _REASONS if key in reason), "the handshake failed")
         _log.warning("an agent was refused before its stream began", extra={
             "peer": peer, "reason": words, "detail": reason[:300], "more_since": held_back})
