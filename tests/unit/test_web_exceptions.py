@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -231,6 +232,17 @@ def test_without_a_token_another_account_can_look_and_change_nothing(running: Co
 
 
 @needs_root
+def test_a_header_that_names_another_connection_opens_nothing(running: Collector, http: httpx.Client) -> None:
+    address, _, port = running.http_url.rpartition("/")[2].rpartition(":")
+    with socket.create_connection((address, int(port))) as of_root:
+        own = of_root.getsockname()[1]
+        for name in ("x-forwarded-for", "forwarded", "x-real-ip"):
+            for value in (f"127.0.0.1:{own}", "127.0.0.1", f"for=127.0.0.1:{own}"):
+                answer = as_nobody(running.http_url, "DELETE", "/api/v1/exceptions/" + "0" * 16, **{name: value})
+                assert answer.startswith("403"), (name, value)
+
+
+@needs_root
 def test_with_a_token_whoever_has_it_may_change_something(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("correct horse battery")
     with collector(tmp_path, http_token_file=tmp_path / "token") as running:
@@ -272,6 +284,24 @@ def test_the_command_shows_what_it_will_silence_and_saves_only_if_that_is_meant(
     assert id in shown(http)
     assert "Nothing is silenced" in modelward(running, "exceptions").stdout
     assert row["id"] in modelward(running, "exceptions", "--all").stdout
+
+
+@pytest.mark.parametrize(("answer", "saved"), [("n", False), ("", False), ("y", True)])
+def test_on_a_terminal_the_command_asks(running: Collector, http: httpx.Client, answer: str, saved: bool) -> None:
+    id = detection(running, "credential_read")
+    terminal, other = os.openpty()
+    try:
+        os.write(terminal, f"{answer}\n".encode())
+        command = ["silence", id, "--reason", "a test of ours", "--for", "1d"]
+        done = subprocess.run(
+            [sys.executable, "-m", "modelward_collector.operator.cli", "--url", running.http_url, *command],
+            stdin=other, capture_output=True, text=True, timeout=60, check=False)
+    finally:
+        os.close(terminal)
+        os.close(other)
+    assert done.returncode == 0, done.stderr
+    assert "Silence this? [y/N]" in done.stdout
+    assert (id not in shown(http)) is saved
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,8 @@ def main() -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        # Whoever connects could say in a header who he is, and changes are allowed by who connects.
+        proxy_headers=False,
         lifespan="on",
         ws="none",
         limit_concurrency=500,
