@@ -29,6 +29,8 @@ class Query:
 
     conditions: list[str] = field(default_factory=list)
     parameters: dict[str, str] = field(default_factory=dict)
+    threads: int = 1
+    """More than one only for what must read much: it takes them from the inserts."""
 
     def where(self, condition: str, **parameters: str | int) -> None:
         """Add a condition and the values of its ``{name:Type}``."""
@@ -42,7 +44,8 @@ class Query:
 
     def sql(self, select: str, order: str, limit: int) -> str:
         """The whole statement."""
-        return f"{select} WHERE {self.condition} ORDER BY {order} LIMIT {limit}"
+        settings = f" SETTINGS max_threads = {self.threads}" if self.threads > 1 else ""
+        return f"{select} WHERE {self.condition} ORDER BY {order} LIMIT {limit}{settings}"
 
 
 Filter = Callable[[Query, str], None]
@@ -137,10 +140,11 @@ def at_least(query: Query, value: str) -> None:
     one_of("severity", "severity", SEVERITIES)(query, ",".join(SEVERITIES[SEVERITIES.index(value) :]))
 
 
-def text(*columns: str) -> Filter:
+def text(*columns: str, threads: int = 1) -> Filter:
     """Any of the columns holds what is given, whatever its case."""
 
     def add(query: Query, value: str) -> None:
+        query.threads = threads
         found = " OR ".join(f"positionCaseInsensitive({c}, {{q:String}}) > 0" for c in columns)
         query.where(found, q=value)
 
@@ -163,6 +167,7 @@ def of_loads(query: Query, value: str) -> None:
     """Events of the model: of its loads, and of what came from them. By the numbers of the loads first, for which there is an
     index; numbers of two hosts may be equal.
     """
+    query.threads = 2
     numbers, names = f"SELECT model_instance FROM ({_LOADS})", _LOADS
     query.where(
         f"(model_instance IN ({numbers}) OR lifecycle_origin_instance IN ({numbers})) AND "

@@ -50,6 +50,8 @@ class Listing:
     default_since: str = ""
     steps: tuple[str, ...] = ()
     """Spans to look at first, shortest first: the newest rows are wanted, and most often these hold enough of them."""
+    selective: frozenset[str] = frozenset()
+    """Filters that leave few rows to look at: with these there are no shorter spans first."""
 
 
 _RANK = "indexOf(['informational', 'low', 'medium', 'high', 'critical'], toString(severity))"
@@ -112,6 +114,7 @@ LISTINGS: dict[str, Listing] = {
             ),
         },
         steps=("24h", "30d"),
+        selective=frozenset({"key", "id", "host", "model"}),
     ),
     "events": Listing(
         "SELECT * FROM events",
@@ -133,10 +136,12 @@ LISTINGS: dict[str, Listing] = {
                 "file_path",
                 "destination_address",
                 "process_chain",
+                threads=2,
             ),
         },
         default_since="24h",
         steps=("1h", "24h"),
+        selective=frozenset({"names"}),
     ),
     "hosts": Listing(
         "SELECT * FROM hosts",
@@ -206,7 +211,7 @@ def steps(name: str, given: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
         BadFilter: a time has a bad value.
     """
     shape = LISTINGS[name]
-    if shape.steps and not given.keys() & {"names", "ids", "id", "key"}:
+    if shape.steps and not given.keys() & shape.selective:
         until = instant(given["until"]) if given.get("until") else time.time_ns()
         asked = given.get("since") or shape.default_since
         wanted = instant(asked) if asked else 0
