@@ -1,5 +1,5 @@
-/* Descendants of a group that were there before it. An iterator finds them, unless their parents end first: so until it has looked
- * for all of them, whoever of them forks, execs or ends is tagged then.
+/* Descendants of a group that were there before it. An iterator finds them, unless their parents end first: so until it has
+ * looked for all of them, whoever of them forks, execs or ends is tagged then.
  */
 #ifndef MODELWARD_DESCENT_H
 #define MODELWARD_DESCENT_H

@@ -1,4 +1,4 @@
-/* Successful opens. One body; its doors are the exits of the calls that open, with the name taken at their entries. */
+/* Successful opens. One body; its doors are the security hook of opens, and the exits of the calls that open. */
 
 /* Is it what a thief of secrets opens? Such opens are never merged and have the ring that opens cannot fill. */
 static __always_inline bool names_credential(struct mw_name *name)
@@ -87,22 +87,17 @@ static __always_inline void entered(const char *pointer, u32 flags)
 		t->asked_length = MW_ASKED;	/* longer: read again at exit */
 }
 
-static __noinline int opened(struct task_struct *task, u32 fd, const char *pointer)
+/* `pointer`: the name asked for, in user memory. `by_number`: the file was found by its descriptor. */
+static __noinline int file_opened(struct task_struct *task, struct mw_task *t, struct file *file, const char *pointer,
+				  u32 by_number)
 {
-	struct mw_task *t = state_of(task);
 	struct mw_repeat_key *key;
 	struct mw_scratch *s;
 	struct mw_name name, asked;
 	struct dentry *dentry;
 	struct inode *inode;
-	struct file *file;
 	u32 access, flags, regular, artifact = 0, control = 0, kept;
 
-	if (t && t->excluded)
-		return 0;
-	file = file_at(task, fd);
-	if (!file)
-		return 0;
 	inode = READ(file, file, f_inode);
 	flags = READ(file, file, f_flags);
 	access = flags & O_PATH ? 0 : (flags & O_ACCMODE) + 1;
@@ -117,7 +112,7 @@ static __noinline int opened(struct task_struct *task, u32 fd, const char *point
 			count(MW_HOP_MISSED, MW_FILE_OPEN);
 		return 0;
 	}
-	kept = t && t->asked_pointer == (u64)pointer;
+	kept = by_number && t && t->asked_pointer == (u64)pointer;
 	fetch_asked(s, t, pointer);
 	if (access == 1 && regular)
 		artifact = is_artifact(s, file);
@@ -137,7 +132,7 @@ static __noinline int opened(struct task_struct *task, u32 fd, const char *point
 	s->h.file.open_flags = flags;
 	fill_file(&s->h, file);
 	/* A thread that shares the descriptors may have put another file there since. */
-	if (asked.length && !same_name(&name, &asked) && task->files && task->files->count.counter > 1)
+	if (by_number && asked.length && !same_name(&name, &asked) && task->files && task->files->count.counter > 1)
 		s->h.flags |= MW_F_RACED;
 	if (kept && !(flags & O_PATH) && (t->asked_flags ^ flags) & O_ACCMODE)
 		s->h.flags |= MW_F_RACED;
@@ -169,6 +164,17 @@ out:
 	return 0;
 }
 
+static __always_inline int opened(struct task_struct *task, u32 fd, const char *pointer)
+{
+	struct mw_task *t = state_of(task);
+	struct file *file;
+
+	if (t && t->excluded)
+		return 0;
+	file = file_at(task, fd);
+	return file ? file_opened(task, t, file, pointer, 1) : 0;
+}
+
 static __always_inline u32 how_flags(unsigned long how)
 {
 	u64 flags = 0;
@@ -182,6 +188,7 @@ static __always_inline u32 how_flags(unsigned long how)
  */
 #define NR_OPEN 2
 #define NR_CREAT 85
+#define NR_OPENAT 257
 #define NR_OPENAT2 437
 
 /* Arguments come from the saved registers: a tracepoint of a call with fewer arguments refuses a program that reads
@@ -225,4 +232,48 @@ int exit_open(struct trace_event_raw_sys_exit *ctx)
 	if (ctx->ret < 0 || !regs)
 		return 0;
 	return opened(task, ctx->ret, (const char *)(named_first ? regs->di : regs->si));
+}
+
+#define FMODE_EXEC 0x20	/* in f_flags: the open of an exec, which is told as such */
+
+/* security_file_open(): the file is the one that will be used, whatever other threads do to names and descriptors meanwhile.
+ * Every way to open comes by here, io_uring and 32-bit calls too; not O_PATH. Nothing else on the host pays for it.
+ */
+static __always_inline int opening(struct file *file)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	struct mw_task *t = state_of(task);
+	const char *pointer = NULL;
+	u64 call;
+
+	if ((t && t->excluded) || file->f_flags & FMODE_EXEC)
+		return 0;
+	if (regs) {
+		call = regs->orig_ax;
+		if (call == NR_OPEN || call == NR_CREAT)
+			pointer = (const char *)regs->di;
+		else if (call == NR_OPENAT || call == NR_OPENAT2)
+			pointer = (const char *)regs->si;
+	}
+	return file_opened(task, t, file, pointer, 0);
+}
+
+DOOR("lsm/file_open", on_file_open, 0)
+
+SEC("lsm/file_open")
+int BPF_PROG(on_file_open, struct file *file)
+{
+	opening(file);
+	return 0;
+}
+
+DOOR("fexit/security_file_open", on_file_opened, 0)
+
+SEC("fexit/security_file_open")
+int BPF_PROG(on_file_opened, struct file *file, int refused)
+{
+	if (!refused)
+		opening(file);
+	return 0;
 }

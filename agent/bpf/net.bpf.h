@@ -83,7 +83,65 @@ struct mw_sockaddr {
 	};
 };
 
-/* The other door of connect, where a cgroup program cannot be attached: the address is read from user memory after the call. */
+/* A connect to an address that was read already. */
+static __noinline int connected(struct task_struct *task, struct mw_task *t, struct mw_sockaddr *a, u32 type, u32 outcome)
+{
+	struct mw_scratch *s = claim();
+
+	if (!s) {
+		count(MW_HOP_MISSED, MW_NET_CONNECT);
+		return 0;
+	}
+	if (fill(&s->h, task, t, MW_NET_CONNECT)) {
+		if (a->family == AF_INET)
+			__builtin_memcpy(s->h.net.address, &a->ip4, 4);
+		else
+			__builtin_memcpy(s->h.net.address, a->ip6, 16);
+		fill_net(&s->h, a->family, type, 0, bpf_ntohs(a->port));
+		s->h.outcome = outcome;
+		emit_net(s);
+	}
+	release(s);
+	return 0;
+}
+
+/* security_socket_connect(): the address as the kernel copied it, io_uring's too. For kernels whose cgroup programs cannot have a
+ * task's state, as 6.1's.
+ */
+static __always_inline int connecting_by(struct socket *socket, void *address, int length)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct mw_task *t = state_of(task);
+	struct mw_sockaddr a = {};
+
+	if (!t || t->excluded || length < 8)
+		return 0;
+	bpf_probe_read_kernel(&a, 8, address);
+	if (a.family == AF_INET6 && length >= sizeof(a))
+		bpf_probe_read_kernel(&a, sizeof(a), address);
+	else if (a.family != AF_INET)
+		return 0;
+	return connected(task, t, &a, socket->type, MW_ATTEMPTED);
+}
+
+DOOR("lsm/socket_connect", on_socket_connect, 0)
+
+SEC("lsm/socket_connect")
+int BPF_PROG(on_socket_connect, struct socket *socket, void *address, int length)
+{
+	connecting_by(socket, address, length);
+	return 0;
+}
+
+DOOR("fentry/security_socket_connect", on_connecting, 0)
+
+SEC("fentry/security_socket_connect")
+int BPF_PROG(on_connecting, struct socket *socket, void *address, int length)
+{
+	return connecting_by(socket, address, length);
+}
+
+/* The last door of connect: the address is read from user memory after the call. */
 DOOR("tracepoint", exit_connect, 0)
 
 SEC("tracepoint")
@@ -93,7 +151,6 @@ int exit_connect(struct trace_event_raw_sys_exit *ctx)
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 	struct mw_task *t = state_of(task);
 	struct mw_sockaddr a = {};
-	struct mw_scratch *s;
 	struct socket *socket;
 	struct file *file;
 	long ret = ctx->ret;
@@ -109,22 +166,8 @@ int exit_connect(struct trace_event_raw_sys_exit *ctx)
 	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
 		return 0;
 	socket = BPF_CORE_READ(file, private_data);
-	s = claim();
-	if (!s) {
-		count(MW_HOP_MISSED, MW_NET_CONNECT);
-		return 0;
-	}
-	if (fill(&s->h, task, t, MW_NET_CONNECT)) {
-		if (a.family == AF_INET)
-			__builtin_memcpy(s->h.net.address, &a.ip4, 4);
-		else
-			__builtin_memcpy(s->h.net.address, a.ip6, 16);
-		fill_net(&s->h, a.family, BPF_CORE_READ(socket, type), 0, bpf_ntohs(a.port));
-		s->h.outcome = ret == 0 ? MW_SUCCESS : ret == -EINPROGRESS ? MW_RESULT_UNKNOWN : MW_FAILURE;
-		emit_net(s);
-	}
-	release(s);
-	return 0;
+	return connected(task, t, &a, BPF_CORE_READ(socket, type),
+			 ret == 0 ? MW_SUCCESS : ret == -EINPROGRESS ? MW_RESULT_UNKNOWN : MW_FAILURE);
 }
 
 /* Every listening socket of the host is tagged: its process may become tracked only later. */

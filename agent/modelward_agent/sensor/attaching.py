@@ -4,7 +4,6 @@ behind them in place of the old ones."""
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import struct
@@ -15,13 +14,10 @@ from modelward_agent.sensor import libbpf, mounts
 from modelward_agent.sensor.doors import EFFECTS, Door, DoorReport, Effect
 from modelward_agent.sensor.errors import SensorError
 from modelward_agent.sensor.kernel import Kernel
+from modelward_agent.sensor.tracepoints import attach_syscall
 
 _FIRST = struct.pack("=I", 0)
 _SLOT, _DOOR, _LINK = "slot_", "door_", "link_"
-_PERF_EVENT_OPEN = 298
-"""System call number on x86-64, for which the kernel objects are built."""
-_TYPE_TRACEPOINT = 2
-_CLOSE_ON_EXEC = 8
 
 
 class Hooks:
@@ -73,7 +69,7 @@ class Hooks:
         return True
 
     def _take(self, effect: Effect, tracefs: str | None) -> DoorReport:
-        reasons = [effect.better] if effect.better else []
+        reasons: list[str] = []
         for door in effect.doors:
             failure = self._attach(door, tracefs)
             if failure is None:
@@ -113,6 +109,8 @@ class Hooks:
         if self._folder is not None and self._pinned(name):
             self._fill_slot(name)
             return []
+        if _LINK + name in self._links:
+            return []  # one program may show several effects
         slot = self._kernel.map(_SLOT + name)
         slot.update(_FIRST, struct.pack("=I", self._kernel.programs[name].fd))
         program = self._kernel.programs[_DOOR + name]
@@ -209,25 +207,3 @@ class Hooks:
             for program in self._doors:
                 os.close(program.fd)
         self._doors = []
-
-
-def attach_syscall(program: libbpf.Program, name: str) -> libbpf.Link:
-    """Attach to a system call's tracepoint, such as ``sys_exit_open``.
-
-    Raises:
-        OSError: it is refused; FileNotFoundError when this kernel has no such system call.
-    """
-    number = int((mounts.TRACEFS / "events/syscalls" / name / "id").read_text())
-    attributes = bytearray(128)
-    # struct perf_event_attr: type, size, config, sample_period; wakeup_events at 48
-    struct.pack_into("=IIQQ", attributes, 0, _TYPE_TRACEPOINT, len(attributes), number, 1)
-    struct.pack_into("=I", attributes, 48, 1)
-    libc = ctypes.CDLL(None, use_errno=True)
-    event = libc.syscall(_PERF_EVENT_OPEN, (ctypes.c_char * len(attributes)).from_buffer(attributes), -1, 0, -1,
-                         ctypes.c_ulong(_CLOSE_ON_EXEC))
-    if event < 0:
-        raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
-    try:
-        return program.attach_tracepoint(event)
-    finally:
-        os.close(event)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from modelward_proto.kinds import Kind
 
-from modelward_agent.sensor.constants import Outcome, Trigger
+from modelward_agent.sensor.constants import Flag, Outcome, Trigger
 from modelward_agent.sensor.doors import DoorReport
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def prove(sensor: Sensor) -> list[DoorReport]:
         "fork": _any(seen, Kind.PROCESS_FORK),
         "exit": _any(seen, Kind.PROCESS_EXIT),
         "file_open": bool(((seen["kind"] == Kind.FILE_OPEN) & (seen["outcome"] == Outcome.SUCCESS)).any()),
-        "uring_open": bool(((seen["kind"] == Kind.FILE_OPEN) & (seen["outcome"] == Outcome.ATTEMPTED)).any()),
+        "uring_open": _opened_by_uring(seen),
         "connect": _any(seen, Kind.NET_CONNECT),
         "listen": _any(seen, Kind.NET_LISTEN),
         "answer": _any(seen, Kind.LIFECYCLE, Trigger.ANSWER),
@@ -86,6 +86,13 @@ def _any(seen: np.ndarray, kind: Kind, trigger: Trigger | None = None) -> bool:
     if trigger is not None:
         chosen &= seen["trigger"] == trigger
     return bool(chosen.any())
+
+
+def _opened_by_uring(seen: np.ndarray) -> bool:
+    """Its own hook tells of an attempt; the security hook of the file itself, which was opened by a system call before."""
+    opens = seen[seen["kind"] == Kind.FILE_OPEN]
+    artifacts = (opens["flags"] & Flag.ARTIFACT != 0) & (opens["outcome"] == Outcome.SUCCESS)
+    return bool((opens["outcome"] == Outcome.ATTEMPTED).any()) or int(artifacts.sum()) > 1
 
 
 def _kept_open(seen: np.ndarray) -> bool:

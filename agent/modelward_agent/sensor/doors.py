@@ -42,12 +42,12 @@ class Effect:
     name: str
     doors: tuple[Door, ...]
     required: bool = False
-    better: str = ""
-    """a door of DESIGN.md that this version does not ship"""
 
 
 _OPENS = ("open", "openat", "openat2", "creat")
-_SYSCALL_LOSS = "opens by 32-bit system calls; every system call of the host pays 100 to 190 ns"
+_OPEN_LOSS = "opens that fail, or with O_PATH; whether the file's own driver refuses afterwards"
+_CONNECT_LOSS = "whether the connect succeeded; unix sockets; datagrams without a connect"
+_SYSCALL_LOSS = "opens that fail; opens by 32-bit system calls; every system call of the host pays 100 to 190 ns"
 
 EFFECTS: tuple[Effect, ...] = (
     Effect("exec", (Door("tp_btf/sched_process_exec", ("on_exec",)),), required=True),
@@ -55,17 +55,23 @@ EFFECTS: tuple[Effect, ...] = (
     Effect("exit", (Door("tp_btf/sched_process_exit", ("on_exit",)),), required=True),
     Effect(
         "file_open",
-        (Door("tracepoint/syscalls/sys_{enter,exit}_{open,openat,openat2,creat}", ("enter_open", "exit_open"), _SYSCALL_LOSS,
-              {f"{side}_open": tuple(f"sys_{side}_{call}" for call in _OPENS) for side in ("enter", "exit")}),),
-        better="lsm/file_open and fentry/security_file_open are not in this version",
+        (Door("lsm/file_open", ("on_file_open",), _OPEN_LOSS),
+         Door("fexit/security_file_open", ("on_file_opened",), _OPEN_LOSS),
+         Door("tracepoint/syscalls/sys_{enter,exit}_{open,openat,openat2,creat}", ("enter_open", "exit_open"), _SYSCALL_LOSS,
+              {f"{side}_open": tuple(f"sys_{side}_{call}" for call in _OPENS) for side in ("enter", "exit")})),
     ),
-    Effect("uring_open", (Door("tp_btf/io_uring_submit_req", ("on_uring_submit",),
-                               "whether the open succeeded, and the file behind the name"),)),
+    Effect(
+        "uring_open",
+        (Door("lsm/file_open", ("on_file_open",), "opens that fail; the name asked for"),
+         Door("fexit/security_file_open", ("on_file_opened",), "opens that fail; the name asked for"),
+         Door("tp_btf/io_uring_submit_req", ("on_uring_submit",), "whether the open succeeded, and the file behind the name")),
+    ),
     Effect(
         "connect",
         (
-            Door("cgroup/connect{4,6}", ("connect4", "connect6"),
-                 "whether the connect succeeded; unix sockets; datagrams without a connect"),
+            Door("cgroup/connect{4,6}", ("connect4", "connect6"), _CONNECT_LOSS),
+            Door("lsm/socket_connect", ("on_socket_connect",), _CONNECT_LOSS),
+            Door("fentry/security_socket_connect", ("on_connecting",), _CONNECT_LOSS),
             Door("tracepoint/syscalls/sys_exit_connect", ("exit_connect",),
                  "connects by io_uring; an address that another thread changed during the call; unix sockets",
                  {"exit_connect": ("sys_exit_connect",)}),

@@ -8,6 +8,7 @@ from pathlib import Path
 from modelward_agent.sensor.errors import SensorError
 
 BTF = Path("/sys/kernel/btf/vmlinux")
+LSM = Path("/sys/kernel/security/lsm")
 
 
 def require_host() -> None:
@@ -18,6 +19,14 @@ def require_host() -> None:
     if not BTF.exists():
         raise SensorError(f"this kernel carries no BTF ({BTF} is missing): it must be built with "
                           "CONFIG_DEBUG_INFO_BTF=y, as kernels of all current distributions are")
+
+
+def lsm_active() -> bool:
+    """Whether the kernel runs programs at its security hooks. Where nothing says so, it is left to the attempt."""
+    try:
+        return "bpf" in LSM.read_text().split(",")
+    except OSError:
+        return True
 
 
 def kernel_has(function: str) -> bool:

@@ -13,6 +13,7 @@ from modelward_agent.sensor.about import About, about_object, read_note, write_n
 from modelward_agent.sensor.constants import Ring
 from modelward_agent.sensor.errors import SensorError
 from modelward_agent.sensor.host import kernel_has
+from modelward_agent.sensor.offers import refused_kinds
 
 RING_MAPS = {
     Ring.CONTROL: "ring_control",
@@ -84,8 +85,13 @@ def load(path: Path, about: About, without: Iterable[str], taken_over: Mapping[s
         SensorError: nothing is left to leave out, and the kernel still refuses.
     """
     refused = dict.fromkeys(without, "left out as asked")
+    kinds = refused_kinds()
     while True:
         loaded = libbpf.Object(path)
+        for program in loaded.programs.values():
+            for kind, why in kinds.items():
+                if program.section.startswith(kind):
+                    refused.setdefault(program.name, why)
         for name in refused:
             loaded.programs[name].skip()
         for ring, name in RING_MAPS.items():

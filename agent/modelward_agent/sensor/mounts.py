@@ -59,7 +59,7 @@ def unmount() -> list[str]:
     removed: list[str] = []
     left: list[str] = []
     for target in _remembered():
-        if os.path.ismount(target) and not (is_bpffs(Path(target)) and any(Path(target).iterdir())):
+        if os.path.ismount(target) and not (is_bpffs(Path(target)) and _pins(Path(target))):
             (left if libc.umount2(target.encode(), 0) else removed).append(target)
         elif os.path.ismount(target):
             left.append(target)
@@ -102,6 +102,11 @@ class _StatFs(ctypes.Structure):
     """The head of struct statfs."""
 
     _fields_ = (("f_type", ctypes.c_long), ("rest", ctypes.c_char * 256))
+
+
+def _pins(path: Path) -> bool:
+    """Whether anybody pinned something: names with a dot are the kernel's own."""
+    return any("." not in entry.name for entry in path.iterdir())
 
 
 def is_bpffs(path: Path) -> bool:

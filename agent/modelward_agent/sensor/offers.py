@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 
 from modelward_agent.sensor import libbpf, mounts, records
-from modelward_agent.sensor.attaching import attach_syscall
 from modelward_agent.sensor.doors import DoorReport
 from modelward_agent.sensor.errors import SensorError
-from modelward_agent.sensor.host import require_host
+from modelward_agent.sensor.host import lsm_active, require_host
+from modelward_agent.sensor.tracepoints import attach_syscall
 
 _OBJECT = records.OBJECT.with_name("offers.bpf.o")
 _NOT_USED = "not used by this version"
 
 HOOKS: dict[str, tuple[str, str]] = {
-    "lsm": ("lsm/file_open", _NOT_USED),
-    "fentry": ("fentry/security_file_open", _NOT_USED),
+    "lsm": ("lsm/file_open", "opens, at no cost to other system calls: the best"),
+    "fentry": ("fentry/security_file_open", "opens where LSM programs are not run, at no cost to other system calls"),
     "kprobe": ("kprobe/security_file_open", _NOT_USED),
     "tp_btf": ("tp_btf/sched_process_exec", "exec, fork, exit, signals, sockets"),
     "answers": ("tp_btf/sock_send_length", "answers of a server, since Linux 6.3; before that by fexit"),
@@ -40,6 +40,20 @@ def check_host() -> list[DoorReport]:
         reason = use if refusal is None else f"{refusal} ({use})"
         reports.append(DoorReport(hook, name if refusal is None else "none", reason, refusal is None, ""))
     return reports
+
+
+def refused_kinds() -> dict[str, str]:
+    """Beginnings of sections whose programs this host does not run at all, and why not.
+
+    Asked of small programs: to load the whole object once more for each that is refused takes seconds."""
+    found: dict[str, str] = {}
+    if not lsm_active():
+        found["lsm/"] = "the kernel runs without BPF among its security modules (lsm=...,bpf on its command line)"
+    elif refusal := _try("lsm"):
+        found["lsm/"] = refusal
+    if refusal := _try("fentry"):
+        found["fentry/"] = found["fexit/"] = refusal
+    return found
 
 
 def _try(name: str) -> str | None:
