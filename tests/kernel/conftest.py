@@ -107,6 +107,11 @@ class Host:
     def forget(self) -> None:
         self._raw.clear()
 
+    @property
+    def opens_by_call(self) -> bool:
+        """Whether opens are seen at system calls: by names and descriptors, which others may change, and not at the file."""
+        return any(d.effect == "file_open" and d.door.startswith("tracepoint") for d in self.sensor.doors())
+
 
 @pytest.fixture(scope="session")
 def shared_host() -> Iterator[Host]:

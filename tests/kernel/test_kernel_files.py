@@ -46,8 +46,9 @@ def test_an_absolute_path_that_is_the_file_is_sent_once(host: Host, artifact: Pa
 def test_access_mode_of_an_open(host: Host, artifact: Path, tmp_path: Path, flags: str, access: int) -> None:
     (tmp_path / "file").write_bytes(b"x")
     events = _opens(host, f"os.close(os.open('file', {flags}))", artifact, tmp_path)
-    [event] = [e for e in events if e.path == bytes(tmp_path / "file")]
-    assert event.access == access
+    found = [e.access for e in events if e.path == bytes(tmp_path / "file")]
+    # A descriptor that only names a file passes no check of the file, where that is the door.
+    assert found == ([access] if access or host.opens_by_call else [])
 
 
 @pytest.mark.parametrize("call", ["open", "creat", "openat", "openat2"])
@@ -189,7 +190,7 @@ stop.set()
     events = _opens(host, program, artifact, tmp_path)
     [alias] = [e for e in events if e.asked == b"alias"]
     [decoy] = [e for e in events if e.asked == b"decoy"]
-    assert alias.flags & Flag.RACED
+    assert bool(alias.flags & Flag.RACED) == host.opens_by_call
     assert not decoy.flags & Flag.RACED
 
 
@@ -208,10 +209,11 @@ stop.set()
 """
     events = _opens(host, program, artifact, tmp_path)
     raced = [e for e in events if e.path == bytes(tmp_path / "target")]
-    assert {e.asked: sum(x.count for x in raced if x.asked == e.asked) for e in raced} == {b"one": 10, b"two": 10}
+    counts = {e.asked: sum(x.count for x in raced if x.asked == e.asked) for e in raced}
+    assert counts == ({b"one": 10, b"two": 10} if host.opens_by_call else {b"one": 20})
 
 
-def test_an_open_by_io_uring_is_told_as_attempted_by_the_name_asked_for(host: Host, artifact: Path, tmp_path: Path) -> None:
+def test_an_open_by_io_uring_is_told_by_the_name_asked_for_or_by_its_file(host: Host, artifact: Path, tmp_path: Path) -> None:
     (tmp_path / "id_rsa").write_bytes(b"x")
     folder = Path(canary_child.__file__).parent
     program = f"""
@@ -221,6 +223,10 @@ assert open_by_uring({bytes(tmp_path / 'id_rsa')!r}) >= 0
 assert open_by_uring(b"id_rsa") >= 0
 """
     events = _opens(host, program, artifact, tmp_path)
+    if not host.opens_by_call:
+        opened = [e for e in events if e.path == bytes(tmp_path / "id_rsa")]
+        assert [(e.outcome, e.access, e.ring) for e in opened] == [(Outcome.SUCCESS, 1, Ring.CONTROL)] * 2
+        return
     absolute, relative = [e for e in events if e.outcome == Outcome.ATTEMPTED]
     assert (absolute.path, absolute.access, absolute.ring) == (bytes(tmp_path / "id_rsa"), 1, Ring.CONTROL)
     assert (relative.path, relative.asked) == (b"", b"id_rsa")
