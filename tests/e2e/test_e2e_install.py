@@ -207,6 +207,18 @@ def test_store_is_backed_up_while_the_collector_runs_within_its_limits(host: Hos
     host.root.run("modelward-collector", "restore", "--from", "/srv/backup", "--check", environment=OFFLINE)
 
 
+def test_outputs_run_within_the_collectors_limits_with_their_secret(host: Host) -> None:
+    host.root.run("sh", "-c", "umask 077; echo 0123456789abcdef > /etc/modelward/secrets/webhook")
+    settings = host.root.path("/etc/modelward/collector.toml")
+    secret = "/run/credentials/modelward-collector.service/secrets_webhook"
+    settings.write_text(f'{settings.read_text()}webhook_url = "http://127.0.0.1:9/"\nwebhook_secret_file = "{secret}"\n')
+    host.root.run("systemctl", "restart", "modelward-collector")
+    # Nobody listens there: that is known once there is a detection to send.
+    host.until("sh", "-c", "modelward --url https://127.0.0.1:4461 --ca /etc/modelward/collector-ca.pem --json "
+               "--token-file /etc/modelward/secrets/token outputs | grep -E '\"problem\": \"(\"|.*no connection)'")
+    assert "a process ended" not in host.root.log("modelward-collector")
+
+
 def test_agent_is_paused_and_goes_on_within_its_limits(host: Host) -> None:
     host.root.run("modelward-agent", "pause", "--reason", "a test", environment=OFFLINE)
     assert not host.exists(PINS)
