@@ -2,7 +2,7 @@
 # Runs every suite, goes on after a failure, prints each one's result and time at the end, fails if any failed.
 # Called by 'make test', which has installed what is needed.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 bin=.venv/bin
 results=()
 failed=0
@@ -24,7 +24,7 @@ suite mypy $bin/mypy
 suite "generated code" $bin/python proto/generate.py --check
 suite "kernel objects" $bin/python agent/bpf/build.py --check
 suite rules $bin/modelward rules test
-for folder in unit kernel browser e2e benign attacks; do
+for folder in unit kernel browser e2e faults benign attacks; do
   suite "$folder" $bin/python -m pytest -q "tests/$folder"
 done
 suite demo $bin/python -m deploy.demo --no-color
