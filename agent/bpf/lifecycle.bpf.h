@@ -79,6 +79,7 @@ struct mw_sweep_result {
 	u32 live;
 	u32 groups_made;
 	u32 adopted;
+	u32 caller;	/* process that runs the sweep, by its number in the initial namespace */
 };
 
 /* Run by user space every 50 ms: makes the transitions that are due because nothing happened. */
@@ -92,5 +93,6 @@ int sweep(struct mw_sweep_result *result)
 	result->live = s.live;
 	result->groups_made = totals.groups_made;
 	result->adopted = totals.adopted;
+	result->caller = bpf_get_current_pid_tgid() >> 32;
 	return 0;
 }

@@ -46,6 +46,7 @@ LATE_AFTER_S = 2.0
 """A stream that was away for less did not make anybody wait: those batches are live."""
 LOSS_HOPS = ("missed", "ring_dropped")
 SPOOL_ALL_ROUNDS = 64
+EMPTIED = "the state folder was emptied while hooks were pinned: what was spooled there and not delivered is lost"
 MADE_HERE = frozenset(EVENT_NAMES[kind] for kind in (Kind.MODEL_IDENTITY, Kind.HOST_LOSS))
 """Kinds that no kernel hook saw."""
 
@@ -322,8 +323,9 @@ class Drainer:
             for hop, kind, count in self._writer.ledger.rows()
         ]
         ledger += [("drained", kind, count) for kind, count in waiting.items()]
+        emptied = EMPTIED if self._reading.orphaned else ""
         problems = [
-            self._writer.disk_problem, self._writer.damage, self._sender.problem, self._proof.problem
+            self._writer.disk_problem, self._writer.damage, emptied, self._sender.problem, self._proof.problem
         ]
         return {
             "ledger": ledger,

@@ -21,11 +21,14 @@ class Reading:
         self._gaps = 0
         self._told_gaps = 0
         self._suspect = 0
+        self.orphaned = False
+        """The rings were read into another spool before, which is not there any more."""
         rings = self.progress.rings
         if not rings:
             self._told: dict[Cell, int] = {}
             return
         known = writer.progress.get(rings)
+        self.orphaned = known is None and self.progress.step > 0
         if known is None:
             totals = self.progress.baseline()
             if self.progress.step:

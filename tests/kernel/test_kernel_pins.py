@@ -210,6 +210,22 @@ def test_the_test_of_the_alarm_is_one_record_and_nothing_else() -> None:
     assert not (small["tgid"] == record["tgid"])[small["kind"] != Kind.HOST_CANARY].any()
 
 
+def test_the_test_of_the_alarm_works_for_an_agent_in_a_pid_namespace_of_its_own() -> None:
+    program = """
+import os
+from modelward_agent.sensor import Sensor
+sensor = Sensor.open(exclude_pids=[os.getpid()])
+sensor.drain()
+sensor.canary("x1")
+small = sensor.drain().small
+print(os.getpid(), (small["kind"] == 64).sum())
+sensor.close()
+"""
+    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == "1 1\n", done.stderr
+
+
 def test_a_strange_id_of_a_test_is_refused() -> None:
     sensor = Sensor.open()
     try:

@@ -92,6 +92,7 @@ def test_a_new_spool_counts_from_what_was_taken_and_told_before(agent: Make) -> 
     turn(drainer, lambda: writer.last_number == 1)
     turn(drainer, lambda: drainer._pending.empty)
     assert law(writer) == (8, 8)
+    assert any("state folder was emptied" in problem for problem in drainer.status()["problems"])
     assert writer.ledger.count("merged") == 0
 
 

@@ -43,16 +43,17 @@ def exclude(kernel: Kernel, pids: Iterable[int]) -> None:
         wanted.update(struct.pack("=I", pid), struct.pack("=I", _EXCLUDED))
 
 
-def adopt_running(kernel: Kernel, names: Lists, adopted: Callable[[], int], step: Callable[[int], None]) -> None:
+def adopt_running(kernel: Kernel, found: Iterable[int], adopted: Callable[[], int], step: Callable[[int], None]) -> None:
     """At start, with the hooks attached: find servers and holders of artifacts, tag their tasks, rebuild
     their phase.
 
     Args:
+        found: processes that are servers by their name.
         adopted: reads the kernel's count of adopted tasks.
         step: tells the iterators what to look for.
     """
     wanted = kernel.map("wanted")
-    servers = list(running_servers(names))
+    servers = list(found)
     for pid in servers:
         wanted.update(struct.pack("=I", pid), struct.pack("=I", _SERVER))
     step(_FIND_HOLDERS)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from modelward_agent.sensor import libbpf, records
 from modelward_agent.sensor.about import About
-from modelward_agent.sensor.adopt import adopt_descendants, adopt_running, exclude
+from modelward_agent.sensor.adopt import adopt_descendants, adopt_running, exclude, running_servers
 from modelward_agent.sensor.attaching import Hooks
 from modelward_agent.sensor.canary import prove
 from modelward_agent.sensor.constants import Ring
@@ -63,6 +63,8 @@ class Sensor(Reader):
         self._sweep = ctypes.create_string_buffer(records.btf().size("mw_sweep_result"))
         self._groups_settled = 0
         self._io: libbpf.Link | None = None
+        self._pid = 0
+        """This process, as the kernel numbers it: in a container it may have another number."""
         self._excluded: tuple[int, ...] = ()
 
     @classmethod
@@ -126,8 +128,11 @@ class Sensor(Reader):
     def _adopt(self, names: Lists) -> None:
         """Find and tag the servers that run already; what is known is left as it is."""
         if all(name in self._kernel.programs for name in ("adopt", "announce", "rebuild", "find_files", "find_maps")):
-            exclude(self._kernel, self._excluded)
-            adopt_running(self._kernel, names, self._adopted, self._write_config)
+            self._run_sweep()
+            exclude(self._kernel, (self._pid if pid == os.getpid() else pid for pid in self._excluded))
+            # In a PID namespace of its own it sees processes by numbers that are others' in the kernel.
+            servers = running_servers(names) if self._pid == os.getpid() else ()
+            adopt_running(self._kernel, servers, self._adopted, self._write_config)
 
     def predecessors(self) -> list[Predecessor]:
         """What other versions pinned, oldest first, and does not hear any more: to be read to the end, then closed."""
@@ -152,7 +157,7 @@ class Sensor(Reader):
     def _run_sweep(self) -> tuple[int, int, int]:
         """Open scopes, groups ever made, tasks ever adopted."""
         self._kernel.programs["sweep"].run(self._sweep)
-        open_scopes, _live, made, adopted = struct.unpack("=4I", self._sweep.raw)
+        open_scopes, _live, made, adopted, self._pid = struct.unpack("=5I", self._sweep.raw)
         return open_scopes, made, adopted
 
     def _adopted(self) -> int:
@@ -198,7 +203,8 @@ class Sensor(Reader):
         """
         if not _ID.fullmatch(id):
             raise ValueError(f"id of a test alert: 1 to 128 letters, digits and ._:- are wanted, not {id[:200]!r}")
-        own, before = os.getpid(), self._map_wanted(os.getpid())
+        self._run_sweep()
+        own, before = self._pid, self._map_wanted(self._pid)
         self._wish(own, before | _WANT_TEST)
         try:
             program = shutil.which("true") or sys.executable
