@@ -129,9 +129,12 @@ class Delivery:
         metrics.OUTPUT_LAG.labels(self._state.name).set(0)
         return len(page) == PAGE
 
+    def _is_wanted(self, row: Mapping[str, Any]) -> bool:
+        return row["severity"] in self._severities or payload.is_test(row)
+
     def _is_held(self, row: Mapping[str, Any], excepted: set[tuple[str, str, str]]) -> bool:
         what = (row["rule_name"], row["process_executable_path"])
-        if not awaits_identity(row) or not {(*what, ""), (*what, row["host_name"])} & excepted:
+        if not self._is_wanted(row) or not awaits_identity(row) or not {(*what, ""), (*what, row["host_name"])} & excepted:
             return False
         now = time.monotonic()
         if self._held != row["detection_id"]:
@@ -145,9 +148,7 @@ class Delivery:
         if row["silenced_by"]:
             self._state.was_silenced(row["detection_id"])
             return True
-        if row["severity"] not in self._severities and not payload.is_test(row):
-            return True
-        return await self._deliver(row)
+        return not self._is_wanted(row) or await self._deliver(row)
 
     async def _deliver(self, row: Mapping[str, Any]) -> bool:
         refusals = 0
