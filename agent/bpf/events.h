@@ -15,8 +15,8 @@ enum mw_kind {
 	MW_NET_CONNECT = 32,
 	MW_NET_LISTEN = 33,
 	MW_LIFECYCLE = 48,
-	MW_HOST_CANARY = 64,	/* 49, 65 and 66 (identity, loss, silence) are made in user space */
-	MW_KIND_MAX = 67,
+	MW_HOST_CANARY = 64,	/* 49 and 65 to 67 (identity, loss, silence, two of one identity) are made in user space */
+	MW_KIND_MAX = 68,
 };
 
 enum mw_phase { MW_PHASE_UNKNOWN, MW_PHASE_START, MW_PHASE_LOAD, MW_PHASE_WARMUP, MW_PHASE_SERVE, MW_PHASE_STOP };
