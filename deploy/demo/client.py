@@ -51,6 +51,10 @@ class Client:
         answer.raise_for_status()
         return answer
 
+    def health(self) -> None:
+        """One health check; raises httpx.HTTPStatusError unless it is answered well."""
+        self._http.get("/health").raise_for_status()
+
     def complete(self, times: int) -> None:
         """Completions of a llama.cpp server."""
         for number in range(times):

@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 import time
+import traceback
 
 from deploy.demo.report import Report, Row
 from tests.bench.progress import say
@@ -42,14 +43,19 @@ def main() -> int:
         say(f"({letter}) {title}")
         begun, first = time.monotonic(), len(report.rows)
         for module in modules:
-            importlib.import_module(f"tests.bench.{module}").measure(report)
+            try:
+                importlib.import_module(f"tests.bench.{module}").measure(report)
+            except Exception as e:
+                # What the other parts measure is worth having all the same.
+                traceback.print_exc()
+                report.add(f"part {letter}, {module}", f"{type(e).__name__}: {e}", "", "to run", False)
         say(f"({letter}) took {time.monotonic() - begun:.0f} s")
         for row in report.rows[first:]:
             print(_line(row))
         # What was measured so far is not lost if a later part fails.
         path = report.write()
     print(f"\nwritten: {path}")
-    return 0
+    return 1 if any(row.goal == "to run" for row in report.rows) else 0
 
 
 def _line(row: Row) -> str:
