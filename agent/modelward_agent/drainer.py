@@ -120,6 +120,9 @@ class Drainer:
         self._read_predecessors()
         self._sensor.detach()
         self._spool_all()
+        if not self._pending.empty:
+            # What the disk does not take is still of the source that is left.
+            self._parts += [(self._reading, part) for part in self._pending.take(apart=self._late)]
         self._sensor, self._mode, self._reason = source, mode, reason
         self._reading, self._next = self._begin(source)
         self._read_predecessors()
@@ -355,9 +358,11 @@ class Drainer:
     def _spool_all(self) -> None:
         """Everything that the source being read has now; a drain takes a bounded part, and repeats come in two generations."""
         for _ in range(SPOOL_ALL_ROUNDS):
+            before = self._writer.last_number
             self._drain()
             self._repeats()
-            if not self._close_batch() or not self._busy:
+            # A batch may hold the counts of one generation, and only once it is written can the other be read.
+            if not self._close_batch() or (not self._busy and self._writer.last_number == before):
                 break
         self._status()
         self._close_batch()

@@ -42,6 +42,8 @@ class FakeSensor:
     on_commit: Callable[[], None] = lambda: None
     ticks: int = 0
     swaps: int = 0
+    settles: bool = False
+    """As in the kernel: one generation is read only once the counts of the other are safe."""
     at: Progress = field(default_factory=lambda: Progress(os.urandom(4).hex()))
     before: list[FakeSensor] = field(default_factory=list)
     did: list[str] = field(default_factory=list)
@@ -74,7 +76,7 @@ class FakeSensor:
 
     def swap_repeats(self) -> Drained:
         large = np.empty(0, self.layout.large)
-        if not self.repeats:
+        if not self.repeats or (self.settles and self.committed.get(255, 0) < self.swaps):
             return Drained(np.empty(0, self.layout.small), large)
         self.swaps += 1
         return Drained(self.repeats.pop(0), large, {255: self.swaps})

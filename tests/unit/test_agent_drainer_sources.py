@@ -162,6 +162,34 @@ def test_a_pause_spools_what_was_seen_and_the_next_sensor_goes_on_with_the_ledge
     assert law(writer) == (6, 6)
 
 
+def test_a_pause_reads_both_generations_of_repeats_though_one_waits_to_be_written(agent: Make) -> None:
+    drainer, sensor, writer = agent()
+    sensor.settles = True
+    sensor.repeats += [records(2, ring=255, count=3), records(1, ring=255, count=7)]
+    sensor.totals = {("seen", "file_open"): 13}
+    drainer.step()
+    assert not sensor.committed
+    drainer.replace_source(NoSensor(LAYOUT, "paused"), "paused", "")
+    assert (sensor.repeats, sensor.committed) == ([], {255: 2})
+    assert law(writer) == (13, 13)
+
+
+def test_losses_that_the_disk_did_not_take_are_told_of_the_source_that_had_them(
+    agent: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drainer, sensor, writer = agent([opens(3, 30)])
+    write = SpoolWriter.write
+    monkeypatch.setattr(SpoolWriter, "write", lambda *a, **k: (_ for _ in ()).throw(SpoolError("full")))
+    drainer._drain()
+    drainer._close_batch()
+    sensor.totals = {("ring_dropped", "file_open"): 4}
+    again = FakeSensor()
+    drainer.replace_source(again, "watching", "")
+    monkeypatch.setattr(SpoolWriter, "write", write)
+    turn(drainer, lambda: writer.last_number == 2)
+    assert (sensor.at.told, again.at.told) == ({("ring_dropped", "file_open"): 4}, {})
+
+
 def test_what_a_pause_could_not_drain_is_counted_as_lost(agent: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     drainer, sensor, writer = agent()
     drainer.step()
