@@ -203,7 +203,8 @@ class Agent:
     def heartbeat(self, ledger: Mapping[tuple[str, str], int] | None = None, **changed: Any) -> None:
         """Send a heartbeat."""
         cells = [Count(hop=hop, kind=kind, count=n) for (hop, kind), n in (ledger or {}).items()]
-        self._out.put(AgentMessage(heartbeat=Heartbeat(time_ns=now_ns(), uptime_ns=10**9, ledger=cells, **changed)))
+        values = {"time_ns": now_ns(), "uptime_ns": 10**9, "ledger": cells} | changed
+        self._out.put(AgentMessage(heartbeat=Heartbeat(**values)))
 
     def wait_answered(self, *numbers: int, timeout_s: float = 30) -> None:
         """Wait until each of these batches is stored or quarantined."""

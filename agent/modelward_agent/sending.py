@@ -44,6 +44,9 @@ MAX_PAYLOAD_BYTES = 40 << 20
 
 MODES = {"watching": pb.MODE_WATCHING, "paused": pb.MODE_PAUSED, "degraded": pb.MODE_DEGRADED}
 
+CLONED = ("the collector holds {} batches of other content under this agent's id: another agent has a copy of this state folder; "
+          "stop one of them and remove its state folder")
+
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
@@ -129,13 +132,23 @@ class Sender:
         return [f"{count} processes were forgotten early, the table was full: chains below them are short"] if count else []
 
     def opened(self, welcome: pb.Welcome, held: list[Range]) -> None:
+        told = {number: checksum for r in welcome.held if len(r.checksums) == r.last - r.first + 1
+                for number, checksum in zip(range(r.first, r.last + 1), r.checksums, strict=True)}
+        others = 0
         for number in self._reader.held(held):
+            if number in told and self._reader.checksum(number) not in (None, told[number]):
+                # What is stored there is not this batch: it is sent, and the collector says so and counts it.
+                others += 1
+                continue
             self._channel.tell("stored", number, self._reader.kinds(number))
             self._reader.settle(number)
+        problem = CLONED.format(others) if others else ""
+        if problem:
+            log.error("another agent has a copy of this state folder", extra={"batches": others})
         log.info("stream to the collector is up", extra={
             "collector_version": welcome.collector_version, "filed_as": welcome.host_name,
             "waiting": self._reader.waiting(), "credit": welcome.credit_bytes})
-        self._channel.tell("stream", True, "")
+        self._channel.tell("stream", True, problem)
 
     def next(self) -> Outgoing | None:
         while self._channel.backlog < MAX_BACKLOG and (number := self._reader.next()) is not None:

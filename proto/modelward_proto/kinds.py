@@ -34,6 +34,7 @@ class Kind(IntEnum):
     HOST_CANARY = 64        # the agent's own probe of a hook
     HOST_LOSS = 65          # made by the agent: events known to be lost, with loss.hop and loss.kind
     HOST_SILENT = 66        # made by the collector: an agent has not been heard of for a while
+    HOST_TWICE = 67         # made by the collector: two agents use one identity
 
 
 EVENT_NAMES: dict[int, str] = {
@@ -48,4 +49,5 @@ EVENT_NAMES: dict[int, str] = {
     Kind.HOST_CANARY: "canary",
     Kind.HOST_LOSS: "loss",
     Kind.HOST_SILENT: "agent_silent",
+    Kind.HOST_TWICE: "agent_twice",
 }

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 
 from deploy.demo.report import Report
-from tests.faults.cases import clocks_wrong, flood, full_disks, killing, outage, wiped, wire
+from tests.faults.cases import clocks_wrong, flood, full_disks, killing, outage, twins, wiped, wire
 from tests.faults.outcome import Outcome
 from tests.faults.site import site
 
@@ -62,6 +62,8 @@ def faults(chance: random.Random) -> dict[str, Callable[[random.Random], Iterato
         "cut streams": one(lambda: wire.cut_streams(chance, 60_000, CUTS)),
         "hostile peer": one(lambda: wire.hostile_peer(chance, 120)),
         "wiped state": one(lambda: wiped.state_folder(40_000)),
+        "cloned state": one(lambda: twins.cloned_state(60)),
+        "one certificate": one(twins.one_name),
         "wiped data": one(lambda: wiped.data_folder(20_000)),
     }
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.faults.cases import clocks_wrong, flood, full_disks, killing, outage, wiped, wire
+from tests.faults.cases import clocks_wrong, flood, full_disks, killing, outage, twins, wiped, wire
 from tests.faults.outcome import Outcome
 from tests.faults.site import site
 
@@ -52,6 +52,14 @@ def test_streams_that_are_cut_in_mid_message_lose_and_double_nothing() -> None:
 
 def test_a_peer_that_repeats_reorders_and_halves_batches_is_stored_once() -> None:
     holds(wire.hostile_peer(random.Random(), 40))
+
+
+def test_copies_of_one_state_folder_are_said_and_lose_only_what_is_counted() -> None:
+    holds(twins.cloned_state(8))
+
+
+def test_two_agents_of_one_name_are_said_and_lose_nothing() -> None:
+    holds(twins.one_name())
 
 
 def test_a_wiped_state_folder_leaves_what_the_rings_hold() -> None:

@@ -39,6 +39,7 @@ class StreamServer(stream_pb2_grpc.CollectorServicer):
 
     answer: Answer = ack_each
     held: list[tuple[int, int]] = field(default_factory=list)
+    checksums: list[int] = field(default_factory=list)
     credit_bytes: int = 1 << 24
     refusal: str = ""
     schema: tuple[int, int] = (1, 1)
@@ -114,7 +115,8 @@ class StreamServer(stream_pb2_grpc.CollectorServicer):
             return
         yield pb.CollectorMessage(welcome=pb.Welcome(
             collector_version="test", schema_min=self.schema[0], schema_max=self.schema[1],
-            held=[pb.Range(first=a, last=b) for a, b in self.held], credit_bytes=self.credit_bytes, host_name="test",
+            held=[pb.Range(first=a, last=b, checksums=self.checksums) for a, b in self.held],
+            credit_bytes=self.credit_bytes, host_name="test",
         ))
         threading.Thread(target=self._listen, args=(request_iterator, out), daemon=True).start()
         while (message := out.get()) is not None:

@@ -205,6 +205,22 @@ def test_batches_that_the_collector_holds_are_counted_as_stored_and_not_sent(age
     assert agent.writer.ledger.count("sent") == 10
 
 
+def test_batch_of_which_the_collector_holds_another_content_is_sent_and_said_to_be_a_copy(
+    agent: Agent, server: StreamServer
+) -> None:
+    server.answer = lambda batch: []
+    agent.feed(opens(10))
+    agent.turn(lambda: len(server.batches) == 1)
+    server.held, server.checksums = [(1, 1)], [server.batches[0].checksum ^ 1]
+    server.answer = lambda batch: [pb.CollectorMessage(quarantine=pb.Quarantine(
+        epoch=batch.epoch, number=batch.number, reason="another checksum"))]
+    agent.kill_sender()
+    agent.turn(lambda: agent.writer.ledger.count("quarantined") == 10)
+    assert server.numbers() == [1, 1]
+    assert agent.writer.ledger.count("stored") == 0
+    assert any("copy of this state folder" in problem for problem in agent.drainer.status()["problems"])
+
+
 def test_batch_that_waits_for_credit_is_no_batch_that_the_sender_hangs_in(
     agent: Agent, server: StreamServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ NEEDED = {
     "metadata_in_serve",
     "startup_hook_write",
     "agent_silent",
+    "agent_twice",
     "events_lost",
 }
 

@@ -224,17 +224,29 @@ def test_totals_of_an_epoch_survive_a_restart(store: Store) -> None:
     assert store.lane.call(lambda c: store.writer.totals(c, KEY)) == ({"exec": 70}, {})
 
 
+def _ends(ranges: list[tuple[int, int, list[int]]]) -> list[tuple[int, int]]:
+    return [(first, last) for first, last, _ in ranges]
+
+
+def test_held_batches_are_named_with_their_checksums(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.store(*(request(n, rows=1) for n in (1, 2, 4)))
+    found = store.lane.call(lambda c: Held().ranges(c, KEY, 1))
+    assert found == [(1, 2, [request(1).checksum, request(2).checksum]), (4, 4, [request(4).checksum])]
+    monkeypatch.setattr("modelward_collector.store.held.MOST_CHECKSUMS", 2)
+    assert store.lane.call(lambda c: Held().ranges(c, KEY, 1)) == [(1, 2, []), (4, 4, [])]
+
+
 def test_held_ranges_name_every_stored_batch_and_no_other(store: Store) -> None:
     store.store(*(request(n, rows=1) for n in (1, 2, 3, 5, 9, 10)))
     held = Held()
-    assert store.lane.call(lambda c: held.ranges(c, KEY, 2)) == [(2, 3), (5, 5), (9, 10)]
+    assert store.lane.call(lambda c: _ends(held.ranges(c, KEY, 2))) == [(2, 3), (5, 5), (9, 10)]
     assert store.lane.call(lambda c: held.ranges(c, KEY._replace(host="gpu-2"), 1)) == []
 
 
 def test_an_agent_with_countless_holes_is_told_the_first_of_them(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelward_collector.store.held.MOST_RANGES", 2)
     store.store(*(request(n, rows=1) for n in (1, 3, 5, 7)))
-    assert store.lane.call(lambda c: Held().ranges(c, KEY, 1)) == [(1, 1), (3, 3)]
+    assert store.lane.call(lambda c: _ends(Held().ranges(c, KEY, 1))) == [(1, 1), (3, 3)]
 
 
 def test_a_batch_older_than_what_memory_holds_is_still_known(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

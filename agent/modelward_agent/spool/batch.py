@@ -8,6 +8,7 @@ The header has a CRC of its own, so that a batch with damaged records still says
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -168,6 +169,16 @@ def peek(path: Path) -> Contents:
     except OSError as e:
         raise CorruptBatch(f"cannot be read: {e.strerror}") from e
     return Contents(dict(header["kinds"]), [(hop, kind, count) for hop, kind, count in header["losses"]], _progress(header))
+
+
+def written_checksum(path: Path) -> int | None:
+    """The checksum at the end of a batch file, unproven; None when there is none to read."""
+    try:
+        with path.open("rb") as opened:
+            opened.seek(-_CHECKSUM.size, os.SEEK_END)
+            return int(_CHECKSUM.unpack(opened.read(_CHECKSUM.size))[0])
+    except (OSError, struct.error):
+        return None
 
 
 def decode(raw: bytes, layout: Layout, epoch: bytes, number: int) -> SpooledBatch:

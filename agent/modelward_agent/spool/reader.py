@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Iterable
 
-from modelward_agent.spool.batch import CorruptBatch, Layout, SpooledBatch, decode, peek
+from modelward_agent.spool.batch import CorruptBatch, Layout, SpooledBatch, decode, peek, written_checksum
 from modelward_agent.spool.folder import BatchFile, Folder
 from modelward_agent.spool.ranges import Range, within
 
@@ -126,6 +126,10 @@ class SpoolReader:
             return dict(peek(self.folder.file(file)).kinds)
         except CorruptBatch:
             return {"all": file.events}
+
+    def checksum(self, number: int) -> int | None:
+        """The checksum of a waiting batch's file; None when it cannot be read."""
+        return written_checksum(self.folder.file(self._files[number]))
 
     def settle(self, number: int) -> None:
         """This batch is done with. The drainer removes the file."""

@@ -9,7 +9,7 @@ from modelward_collector.explain.document import Evidence, Glossary, Section
 from modelward_collector.explain.gather import Facts, Row, nanoseconds
 from modelward_collector.explain.words import EFFECTS, EVIDENCE, PHASES, deed, door, program
 
-OWN_EVENTS = ("agent_silent", "loss")
+OWN_EVENTS = ("agent_silent", "agent_twice", "loss")
 """What the collector or the agent says of a host, rather than what a process did."""
 
 WITHOUT_WORKLOAD = (*OWN_EVENTS, "canary")
@@ -43,6 +43,7 @@ def what(facts: Facts, glossary: Glossary) -> Section:
     if d["event_name"] in OWN_EVENTS:
         said = {
             "agent_silent": "the collector had not heard of the agent for longer than it may be silent",
+            "agent_twice": "two agents were sending under the name of this host",
             "loss": "events were lost on their way to the store",
         }[d["event_name"]]
         return Section(
@@ -82,6 +83,7 @@ def seen(facts: Facts, glossary: Glossary) -> Section:
     if d["event_name"] in OWN_EVENTS:
         source = {
             "agent_silent": "No hook saw this: the collector noticed it by a clock of its own, because nothing arrived.",
+            "agent_twice": "No hook saw this: the collector noticed it, because what two agents say of themselves took turns.",
             "loss": "No hook saw this: the numbers that events carry have a gap, or the counts of two steps differ.",
         }
         return Section("seen", "How it was seen", (source[d["event_name"]],), terms=glossary.terms(["loss"]))

@@ -194,4 +194,5 @@ _DEEDS: dict[str, Callable[[Row], str]] = {
     "loss": lambda row: f"lost events of kind {row['loss_kind']} at the step '{row['loss_hop']}'",
     "canary": lambda row: f"ran a harmless test of the alarm: {row['process_command_line']}",
     "agent_silent": lambda row: "was not heard of any more",
+    "agent_twice": lambda row: "was heard of from two agents at once",
 }

@@ -43,6 +43,11 @@ def silent() -> dict[str, Any]:
     return {"event_name": EVENT_NAMES[Kind.HOST_SILENT]}
 
 
+def twice() -> dict[str, Any]:
+    """Two agents use one identity."""
+    return {"event_name": EVENT_NAMES[Kind.HOST_TWICE]}
+
+
 def lost(kinds: dict[str, int]) -> list[dict[str, Any]]:
     """Events that were quarantined here, by kind; what cannot be told apart counts as ``all``."""
     return [{"event_name": EVENT_NAMES[Kind.HOST_LOSS], "loss_hop": "quarantined", "loss_kind": kind, "count": count}

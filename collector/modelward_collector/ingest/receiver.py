@@ -27,6 +27,7 @@ from modelward_collector.ingest.quarantine import QuarantineFolder
 from modelward_collector.ingest.silence import Silence
 from modelward_collector.ingest.store_link import StoreLink
 from modelward_collector.ingest.stream import AgentStream, Streams
+from modelward_collector.ingest.twice import Twice
 from modelward_collector.settings import CollectorSettings, split_address
 
 _log = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ async def serve(settings: CollectorSettings, index: int) -> None:
     tasks = [asyncio.create_task(_keep_credit(streams))]
     if index == 0:
         tasks.append(asyncio.create_task(Silence(streams, judging, settings.silent_after_s).watch()))
+        tasks.append(asyncio.create_task(Twice(streams, judging).watch()))
     control = await local_socket.serve(folder.receiver_socket(index), Control(streams).answer)
     child.ready(settings.listen)
     await stop.wait()

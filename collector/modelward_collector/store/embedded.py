@@ -120,7 +120,7 @@ class EmbeddedStore:
             found = await self._writing.run(lambda c: self._held.ranges(c, key, getattr(request, "from")))
         except (EngineError, OSError) as e:
             raise StoreUnavailable(str(e)) from e
-        return HeldReply(held=[Range(first=a, last=b) for a, b in found])
+        return HeldReply(held=[Range(first=a, last=b, checksums=c) for a, b, c in found])
 
     async def report(self, request: ReportRequest) -> ReportReply:
         self._hosts.take(request)

@@ -20,6 +20,9 @@ MOST_EPOCHS = 20_000
 MOST_RANGES = 50_000
 """Ranges named to an agent: one with more holes sends the rest again and is told then. More would not fit into a Welcome."""
 
+MOST_CHECKSUMS = 200_000
+"""Checksums named to an agent beside the ranges: 800 kB. A spool holds 65,536 batches."""
+
 _OF_EPOCH = "host_name = {host:String} AND agent_id = {agent:String} AND epoch = {epoch:String}"
 
 
@@ -87,13 +90,23 @@ class Held:
             epoch.floor = kept[0]
             epoch.checksums = {n: epoch.checksums[n] for n in kept}
 
-    def ranges(self, connection: Connection, key: EpochKey, first: int) -> list[tuple[int, int]]:
-        """Stored batches from ``first`` on, as ranges with both ends: the lowest :data:`MOST_RANGES` of them."""
-        return [(int(a), int(b)) for a, b in rows(connection, f"""
+    def ranges(self, connection: Connection, key: EpochKey, first: int) -> list[tuple[int, int, list[int]]]:
+        """Stored batches from ``first`` on, as ranges with both ends: the lowest :data:`MOST_RANGES` of them.
+
+        With each, the checksums of its batches in order; none when there are more than :data:`MOST_CHECKSUMS` over all.
+        """
+        found = [(int(a), int(b)) for a, b in rows(connection, f"""
             SELECT min(batch), max(batch) FROM (
                 SELECT batch, batch - row_number() OVER (ORDER BY batch) AS part FROM (
                     SELECT DISTINCT batch FROM modelward.batches WHERE {_OF_EPOCH} AND batch >= {{n:UInt64}}))
             GROUP BY part ORDER BY 1 LIMIT {MOST_RANGES}""", key.parameters | {"n": str(first)})]
+        if not found or sum(b - a + 1 for a, b in found) > MOST_CHECKSUMS:
+            return [(a, b, []) for a, b in found]
+        checksums = {int(n): int(c) for n, c in rows(connection, f"""
+            SELECT batch, any(checksum) FROM modelward.batches
+            WHERE {_OF_EPOCH} AND batch >= {{n:UInt64}} AND batch <= {{m:UInt64}} GROUP BY batch""",
+            key.parameters | {"n": str(first), "m": str(found[-1][1])})}
+        return [(a, b, [checksums[n] for n in range(a, b + 1)]) for a, b in found]
 
     def quarantined(self, connection: Connection, key: EpochKey, number: int, checksum: int) -> str | None:
         """Reason for which a batch was set aside before; None when it was not."""

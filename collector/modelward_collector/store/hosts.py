@@ -20,6 +20,7 @@ from modelward_collector.store.encode import timestamp
 from modelward_collector.store.engine import insert_json, rows
 from modelward_collector.store.held import EpochKey
 from modelward_collector.store.names import OWN_EPOCH
+from modelward_collector.store.twins import Twins
 
 if TYPE_CHECKING:
     from chdb.state.sqlitelike import Connection
@@ -68,6 +69,7 @@ class Hosts:
         self.relabelled = 0
         """How often labels of a host changed: the dictionary of labels is loaded again when this moves."""
         self._latest = ""
+        self._twins = Twins()
 
     def _now(self) -> str:
         """The version of a row, of which the latest counts. Never before an earlier one: a clock that was set back would
@@ -108,7 +110,7 @@ class Hosts:
             row.update(
                 uptime_s=beat.uptime_ns / 1e9, spool_bytes=beat.spool_bytes, spool_limit_bytes=beat.spool_limit_bytes,
                 tracked_processes=beat.tracked_processes, oldest_unacked_age_s=beat.oldest_unacked_age_ns / 1e9,
-                problems=[text(p, 500) for p in beat.problems[:50]],
+                problems=[text(p, 500) for p in beat.problems[:50]] + self._twins_of(request),
                 mode=_MODES.get(beat.mode, "unknown"), mode_reason=text(beat.mode_reason, 500),
             )
             if beat.doors:
@@ -116,6 +118,14 @@ class Hosts:
             for cell in beat.ledger[:1000]:
                 if cell.hop not in OURS:
                     _set(agent, row["epoch"], cell.hop, cell.kind, cell.count)
+
+    def _twins_of(self, request: ReportRequest) -> list[str]:
+        """What is noticed here of an agent, beside what it says itself. A stream that closes repeats its last word."""
+        host, agent_id, now = request.host, request.agent_id.hex(), time.monotonic()
+        if not request.closed:
+            self._twins.hear(host, agent_id, request.hello.boot_id, request.heartbeat.uptime_ns / 1e9, now)
+        problem = self._twins.problem(host, agent_id, now)
+        return [problem] if problem else []
 
     def totals(self, key: EpochKey, stored: dict[str, int], quarantined: dict[str, int],
                pending: Mapping[str, int] = NOTHING) -> None:

@@ -175,12 +175,14 @@ class Welcome(_message.Message):
     def __init__(self, collector_version: _Optional[str] = ..., schema_min: _Optional[int] = ..., schema_max: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Range, _Mapping]]] = ..., credit_bytes: _Optional[int] = ..., host_name: _Optional[str] = ...) -> None: ...
 
 class Range(_message.Message):
-    __slots__ = ("first", "last")
+    __slots__ = ("first", "last", "checksums")
     FIRST_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUMS_FIELD_NUMBER: _ClassVar[int]
     first: int
     last: int
-    def __init__(self, first: _Optional[int] = ..., last: _Optional[int] = ...) -> None: ...
+    checksums: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, first: _Optional[int] = ..., last: _Optional[int] = ..., checksums: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ("epoch", "batches")
