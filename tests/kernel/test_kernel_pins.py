@@ -318,7 +318,7 @@ def other_layout(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 def test_an_upgrade_leaves_no_gap_and_doubles_nothing(
     kept: bool, root: Path, opener: Callable[[], Opener], artifact: Path, other_layout: Callable[[], None]
 ) -> None:
-    old = Sensor.open(pins=root, without=["on_uring_submit"])
+    old = Sensor.open(pins=root, without=["on_signal"])
     program = opener()
     program.open(10)
     before = _read(old)
@@ -344,18 +344,34 @@ def test_an_upgrade_leaves_no_gap_and_doubles_nothing(
         new.close()
     program.end()
     pid = program.process.pid
-    assert {d.effect: d.door for d in new.doors()}["uring_open"] != "none"
+    assert {d.effect: d.door for d in new.doors()}["stop"] != "none"
     assert _written([*before, *rest, *after], pid) == program.opened
     groups = {int(g) for p in (*before, *rest, *after) for g in p["group"][p["tgid"] == pid]}
     assert len(groups) == (1 if kept else 2)
 
 
+def test_what_the_doors_missed_before_an_upgrade_is_not_told_again_after_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missed = [7]
+    monkeypatch.setattr("modelward_agent.sensor.attaching.Hooks.skipped", lambda hooks: missed[0])
+    old = Sensor.open(pins=root, without=["on_signal"])
+    old.keep(old.progress().after({}, {}, {("missed", "all"): 7}))
+    old.leave()
+    missed[0] = 9
+    new = Sensor.open(pins=root)
+    try:
+        assert new.progress().told == {("missed", "all"): 7}
+        assert new.progress().baseline() == {("missed", "all"): 7}
+        assert new.counters()["missed", "all"] == 9
+    finally:
+        new.close()
+
+
 def test_a_program_that_an_upgrade_does_without_hears_no_more(root: Path) -> None:
     Sensor.open(pins=root).leave()
-    new = Sensor.open(pins=root, without=["on_uring_submit"])
+    new = Sensor.open(pins=root, without=["on_signal"])
     try:
-        assert not [path.name for path in (root / "doors").iterdir() if "uring" in path.name]
-        assert {d.effect: d.door for d in new.doors()}["uring_open"] == "none"
+        assert not [path.name for path in (root / "doors").iterdir() if "signal" in path.name]
+        assert {d.effect: d.door for d in new.doors()}["stop"] == "none"
         for old in new.predecessors():
             old.close()
         assert [path.name for path in root.iterdir() if path.name.isdigit()] == ["00000002"]

@@ -16,6 +16,9 @@ from modelward_agent.sensor.progress import Progress
 from modelward_agent.sensor.repeats import Repeats
 from modelward_agent.sensor.rings import Drained, RingReader, Rings
 
+DOOR_MISSES = ("missed", "all")
+"""Where events are counted for which the kernel ran no program."""
+
 _HOPS = ("seen", "missed", "merged", "ring_dropped")
 _LARGE = (Ring.CONTROL_LARGE, Ring.EVENTS_LARGE)
 
@@ -92,7 +95,7 @@ class Reader:
             for number, hop in enumerate(_HOPS) for kind in np.flatnonzero(totals[number]).tolist()
         }
         if skipped := self._skipped():
-            found["missed", "all"] = skipped
+            found[DOOR_MISSES] = skipped
         return found
 
     def _skipped(self) -> int:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from modelward_agent.sensor import libbpf, records
@@ -28,7 +29,7 @@ from modelward_agent.sensor.kernel import LIFECYCLE_MAPS, Kernel, about_this, lo
 from modelward_agent.sensor.offers import check_host
 from modelward_agent.sensor.pins import PinFolder, PinsUnavailableError
 from modelward_agent.sensor.predecessor import Predecessor
-from modelward_agent.sensor.reading import Reader
+from modelward_agent.sensor.reading import DOOR_MISSES, Reader
 from modelward_agent.sensor.rings import Drained
 from modelward_agent.sensor.servers import EXTENSION_SIZE, NAME_SIZE, Lists, lists
 
@@ -105,6 +106,7 @@ class Sensor(Reader):
         try:
             sensor._begin(names, tuple(exclude_pids))
             sensor._predecessors = [Predecessor(old, folder) for old in olds if folder]
+            sensor._take_over_misses()
         except BaseException:
             if olds:
                 sensor.leave()
@@ -133,6 +135,12 @@ class Sensor(Reader):
             # In a PID namespace of its own it sees processes by numbers that are others' in the kernel.
             servers = running_servers(names) if self._pid == os.getpid() else ()
             adopt_running(self._kernel, servers, self._adopted, self._write_config)
+
+    def _take_over_misses(self) -> None:
+        """Doors are an earlier agent's, and so is their count of what they missed: what was told of it is not told again."""
+        told = max((old.progress().told.get(DOOR_MISSES, 0) for old in self._predecessors), default=0)
+        if told and not self._progress.step:
+            self.keep(replace(self._progress, told={DOOR_MISSES: min(told, self._skipped())}))
 
     def predecessors(self) -> list[Predecessor]:
         """What other versions pinned, oldest first, and does not hear any more: to be read to the end, then closed."""
