@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from modelward_collector.store import engine, hosts
 from modelward_collector.store.ddl.migrations import migrate
+from modelward_collector.store.encode import timestamp
+from modelward_collector.store.held import EpochKey, Held
 from modelward_proto.v1.store_pb2 import ReportRequest
 from modelward_proto.v1.stream_pb2 import Count, Heartbeat
 
@@ -28,6 +30,36 @@ def test_counts_that_a_full_disk_refused_are_written_later() -> None:
     lines, ledger = known.changes()
     assert [row["host_name"] for row in lines] == ["h"]
     assert [(cell["hop"], cell["kind"], cell["count"]) for cell in ledger] == [("seen", "exec", 5)]
+
+
+def test_a_loss_that_does_not_grow_is_written_again_before_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(hosts.time, "monotonic", lambda: now[0])
+    known = hosts.Hosts()
+    known.take(report(5))
+    known.changes()
+    days = []
+    for _ in range(4):
+        now[0] += hosts.AGAIN_S / 2
+        known.take(report(5))
+        days.append(len(known.changes()[1]))
+    assert days in ([1, 0, 1, 0], [0, 1, 0, 1])
+
+
+def test_what_was_quarantined_counts_after_its_rows_have_expired(tmp_path: Path) -> None:
+    lane, key = engine.Lane("test", tmp_path), EpochKey("h", "a", "e")
+    at = timestamp(time.time_ns())[:23]
+    row = {"host_name": "h", "agent_id": "a", "epoch": "e", "at": at}
+    left = {"batch": 9, "checksum": 1, "kinds": ["exec", "connect"], "counts": [5, 2]}
+    try:
+        lane.call(lambda c: migrate(c, 30))
+        lane.call(lambda c: hosts.flush(c, [], [
+            row | {"hop": "quarantined", "kind": "exec", "count": 100},
+            row | {"hop": "stored", "kind": "exec", "count": 900}]))
+        lane.call(lambda c: engine.insert_json(c, "quarantine", [row | left], "t"))
+        assert lane.call(lambda c: Held().epoch(c, key)).quarantined == {"exec": 100, "connect": 2}
+    finally:
+        lane.close()
 
 
 def test_a_clock_that_is_set_back_hides_no_later_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,8 +124,12 @@ class Held:
                       f"ORDER BY batch DESC LIMIT {limit}", key.parameters)
         last = rows(connection, f"SELECT sequence, kinds, totals FROM modelward.batches WHERE {_OF_EPOCH} AND notEmpty(kinds) "
                     "ORDER BY sequence DESC LIMIT 1", key.parameters)
-        aside = rows(connection, f"""SELECT kind, sum(count) FROM modelward.quarantine
-            ARRAY JOIN kinds AS kind, counts AS count WHERE {_OF_EPOCH} GROUP BY kind""", key.parameters)
+        # Rows of the quarantine expire, and their counts belong to the epoch's sums for ever.
+        aside = rows(connection, f"""SELECT kind, max(total) FROM (
+                SELECT kind, sum(count) AS total FROM modelward.quarantine
+                ARRAY JOIN kinds AS kind, counts AS count WHERE {_OF_EPOCH} GROUP BY kind
+                UNION ALL SELECT kind, count FROM modelward.ledger_raw FINAL WHERE {_OF_EPOCH} AND hop = 'quarantined')
+            GROUP BY kind""", key.parameters)
         epoch = Epoch(floor=int(recent[-1][0]) if len(recent) == limit else 0)
         epoch.checksums = {int(n): int(c) for n, c in recent}
         epoch.quarantined = {str(k): int(n) for k, n in aside}

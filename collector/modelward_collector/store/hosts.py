@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import re
 import secrets
 import time
@@ -37,6 +38,10 @@ until there is no room for others. Beyond it, the one that was silent longest is
 
 SLICE = 5_000
 
+AGAIN_S = 86_400.0
+"""Counts of an agent that reports are written again this often, changed or not: a row of the ledger expires, and a loss that
+does not grow would be forgotten while the sums that it explains go on."""
+
 MOST_OTHER_KINDS = 32
 """Names of kinds that this version does not know and still keeps, for each agent: a newer agent may have some."""
 
@@ -58,6 +63,8 @@ class _Agent:
     changed: set[tuple[str, str, str]] = field(default_factory=set)
     dirty: bool = False
     others: set[str] = field(default_factory=set)
+    again_at: float = field(default_factory=lambda: time.monotonic() + random.uniform(0, AGAIN_S))
+    """Not for all agents at once."""
 
 
 class Hosts:
@@ -118,6 +125,9 @@ class Hosts:
             for cell in beat.ledger[:1000]:
                 if cell.hop not in OURS:
                     _set(agent, row["epoch"], cell.hop, cell.kind, cell.count)
+            if time.monotonic() >= agent.again_at:
+                agent.again_at = time.monotonic() + AGAIN_S
+                agent.changed.update(cell for cell in agent.cells if cell[0] == row["epoch"])
 
     def _twins_of(self, request: ReportRequest) -> list[str]:
         """What is noticed here of an agent, beside what it says itself. A stream that closes repeats its last word."""
