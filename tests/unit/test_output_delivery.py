@@ -187,6 +187,20 @@ def test_one_whose_model_stays_unknown_is_told_after_a_while(site: Site) -> None
     assert site.receiver.ids == [site.id_of("never known")]
 
 
+def test_one_that_an_exception_without_a_model_covered_is_told_when_it_turns_out_to_have_one(site: Site) -> None:
+    exception = silence(site, digest="")
+    try:
+        site.send(shell("identified late", instance=34))
+        site.send(shell("another program", instance=34) | {"process.executable.path": "/usr/bin/bash"})
+        # In order: once this one is told, the one before was left out.
+        site.receiver.wait(lambda r: r.taken)
+        assert site.id_of("identified late") not in site.receiver.ids
+        site.send(identified(34, "late.joblib", now_ns()))
+        site.receiver.wait(lambda r: site.id_of("identified late") in r.ids)
+    finally:
+        revoke(site, exception)
+
+
 def test_it_has_no_privilege_left(site: Site) -> None:
     [pid] = site.collector.children("modelward_collector.outputs")
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)

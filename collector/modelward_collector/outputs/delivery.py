@@ -20,6 +20,7 @@ from modelward_collector.outputs import payload
 from modelward_collector.outputs.address import SEVERITIES
 from modelward_collector.outputs.reading import BEGINNING, PAGE, Detections, Mark, awaits_identity, mark_of
 from modelward_collector.outputs.state import State
+from modelward_collector.outputs.unsettled import Unsettled
 from modelward_collector.outputs.webhook import Answer, Verdict
 from modelward_collector.web.store import StoreError
 
@@ -38,6 +39,9 @@ HOLD_S = 15.0
 """How long a detection waits for the identity of its model where an exception may depend on it."""
 
 HOLD_LOOK_S = 0.5
+SETTLE_S = 10.0
+"""Between two looks whether a model was identified after its detection had been left out."""
+
 STORE_PAUSE_S = 0.5
 STORE_PATIENCE_S = 5.0
 """A store away for less than this, such as one being started, is not worth a word."""
@@ -70,8 +74,10 @@ class Delivery:
         self._away_since = 0.0
         self._told_away = False
         self._failures = 0
-        self._held = ""
-        self._held_until = 0.0
+        self._held_until: dict[str, float] = {}
+        """Of the detections of the last page."""
+        self._unsettled = Unsettled()
+        self._settle_at = 0.0
         self.woken = asyncio.Event()
         """Set it when detections were stored."""
 
@@ -83,6 +89,7 @@ class Delivery:
                 self.woken.clear()
                 try:
                     more = await self._some()
+                    await self._settle()
                     self._store_is_back()
                 except StoreError as e:
                     await self._pause_for_store(e)
@@ -96,7 +103,10 @@ class Delivery:
         started_ns = time.time_ns()
         while True:
             try:
-                self._mark = self._saved = await self._detections.mark() or await self._first_mark(started_ns)
+                mark = await self._detections.mark()
+                for detection_id in await self._detections.unsettled(mark) if mark else ():
+                    self._unsettled.add(detection_id)
+                self._mark = self._saved = mark or await self._first_mark(started_ns)
                 return
             except StoreError as e:
                 await self._pause_for_store(e)
@@ -113,6 +123,7 @@ class Delivery:
         read_at = time.monotonic()
         page = await self._detections.after(self._mark)
         excepted = await self._detections.excepted() if any(map(awaits_identity, page)) else set()
+        self._held_until = {row["detection_id"]: self._held_until.get(row["detection_id"]) or _hold(row) for row in page}
         for row in page:
             if time.monotonic() - read_at > FRESH_S:
                 return True
@@ -136,19 +147,29 @@ class Delivery:
         what = (row["rule_name"], row["process_executable_path"])
         if not self._is_wanted(row) or not awaits_identity(row) or not {(*what, ""), (*what, row["host_name"])} & excepted:
             return False
-        now = time.monotonic()
-        if self._held != row["detection_id"]:
-            # By the wall clock only once: it may be set while this one waits.
-            age = max(0.0, (time.time_ns() - int(row["stored_ns"])) / 1e9)
-            self._held, self._held_until = row["detection_id"], now + HOLD_S - age
-        return now < self._held_until
+        return time.monotonic() < self._held_until[row["detection_id"]]
 
     async def _deal(self, row: Mapping[str, Any]) -> bool:
         """Deliver one detection or leave it out; false when the page must be read again first."""
         if row["silenced_by"]:
+            if awaits_identity(row):
+                self._unsettled.add(row["detection_id"])
             self._state.was_silenced(row["detection_id"])
             return True
         return not self._is_wanted(row) or await self._deliver(row)
+
+    async def _settle(self) -> None:
+        """Deliver what was left out for want of a model, and turned out to be of one that no exception covers."""
+        now = time.monotonic()
+        if now < self._settle_at or not (ids := self._unsettled.ids()):
+            return
+        self._settle_at = now + SETTLE_S
+        for row in await self._detections.these(ids):
+            covered = bool(row["silenced_by"])
+            if covered and awaits_identity(row):
+                continue
+            if covered or not self._is_wanted(row) or await self._deliver(row):
+                self._unsettled.settle(row["detection_id"])
 
     async def _deliver(self, row: Mapping[str, Any]) -> bool:
         refusals = 0
@@ -238,6 +259,12 @@ class Delivery:
             await asyncio.wait_for(self.woken.wait(), most_s)
         except TimeoutError:
             return
+
+
+def _hold(row: Mapping[str, Any]) -> float:
+    """Until when a detection may wait. The wall clock is asked only when it is first read: it may be set meanwhile, and those
+    stored before it was set back wait all at once, not one after another."""
+    return time.monotonic() + HOLD_S - max(0.0, (time.time_ns() - int(row["stored_ns"])) / 1e9)
 
 
 def _pause(failures: int) -> float:

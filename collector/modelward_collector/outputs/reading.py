@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from modelward_collector.outputs.unsettled import MOST
 from modelward_collector.web.store import Store
 
 PAGE = 100
@@ -14,6 +15,15 @@ _PAGE = f"""SELECT *, toUnixTimestamp64Nano(stored_at) AS stored_ns FROM detecti
 WHERE stored_at >= fromUnixTimestamp64Nano({{at:Int64}}, 'UTC')
 AND (stored_at, detection_id) > (fromUnixTimestamp64Nano({{at:Int64}}, 'UTC'), {{id:String}})
 ORDER BY stored_at, detection_id LIMIT {PAGE}"""
+
+_THESE = """SELECT *, toUnixTimestamp64Nano(stored_at) AS stored_ns FROM detections
+WHERE detection_id IN (SELECT arrayJoin(splitByChar(',', {ids:String}))) ORDER BY stored_at, detection_id"""
+
+_UNSETTLED = f"""SELECT detection_id AS id FROM detections
+WHERE stored_at > now64(9, 'UTC') - INTERVAL 1 DAY AND silenced_by != ''
+AND (stored_at, detection_id) <= (fromUnixTimestamp64Nano({{at:Int64}}, 'UTC'), {{id:String}})
+AND if(model_instance != 0, model_id = '' AND model_digest = '', lifecycle_origin_instance != 0 AND lifecycle_origin_model = '')
+ORDER BY stored_at DESC, detection_id DESC LIMIT {MOST}"""
 
 _MARK = "SELECT toUnixTimestamp64Nano(stored_at) AS at, detection_id AS id FROM outputs_raw FINAL WHERE output = {output:String}"
 
@@ -55,6 +65,15 @@ class Detections:
     async def after(self, mark: Mark) -> list[dict[str, Any]]:
         """The next detections, at most PAGE."""
         return (await self.store.select(_PAGE, {"at": str(mark.stored_ns), "id": mark.detection_id}, seconds=20)).rows
+
+    async def these(self, ids: list[str]) -> list[dict[str, Any]]:
+        """Those of some detections that are still kept."""
+        return (await self.store.select(_THESE, {"ids": ",".join(ids)}, seconds=20)).rows
+
+    async def unsettled(self, mark: Mark) -> list[str]:
+        """Detections up to a mark, the oldest first, that an exception covers as long as their model is unknown."""
+        given = {"at": str(mark.stored_ns), "id": mark.detection_id}
+        return [row["id"] for row in reversed((await self.store.select(_UNSETTLED, given, seconds=20)).rows)]
 
     async def save(self, mark: Mark) -> None:
         """Make the mark durable."""
