@@ -82,8 +82,10 @@ class Proof:
         return f"no probe came through for: {', '.join(unproven)}" if unproven else ""
 
     def applied(self, doors: Sequence[DoorReport]) -> list[dict[str, Any]]:
-        """The doors as the heartbeat tells them."""
-        return [{**asdict(door), "proven": door.proven or door.effect in self._proven} for door in doors]
+        """The doors as the heartbeat tells them. One that is not there now is not proven, whatever was seen of an earlier one."""
+        return [
+            {**asdict(door), "proven": door.door != "none" and (door.proven or door.effect in self._proven)} for door in doors
+        ]
 
     def stop(self) -> None:
         """End a check that is under way, which removes what it made, and begin no other."""

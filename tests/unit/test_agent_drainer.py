@@ -422,6 +422,12 @@ def result(proof: Proof) -> Proof:
     return proof
 
 
+def test_a_door_that_is_gone_is_not_proven_by_an_earlier_check() -> None:
+    """The agent is paused: its page said 'none, proven'."""
+    proof = result(checked({"exec": True}))
+    assert not proof.applied([DoorReport("exec", "none", "paused", False, "exec is not seen")])[0]["proven"]
+
+
 def test_doors_are_told_as_proven_once_the_check_proved_them() -> None:
     door = DoorReport("exec", "tp_btf", "first choice", False, "")
     proof = checked({"exec": True})

@@ -13,8 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
-from modelward_collector.explain.document import Explanation
-from modelward_collector.explain.gather import nanoseconds
+from modelward_collector.explain.document import Explanation, Glossary
+from modelward_collector.explain.gather import Facts, nanoseconds
+from modelward_collector.explain.happened import seen
 from modelward_collector.explain.words import TERMS
 from modelward_proto.fields import SCHEMA_VERSION
 from modelward_proto.v1.stream_pb2 import Door, Hello
@@ -160,6 +161,18 @@ def test_what_failed_was_cut_or_raced_is_said(running: Collector) -> None:
     assert "may have swapped them" in section(made, "what")
     assert "warn result it was tried, and failed" in section(made, "sure")
     assert "was not identified" in section(made, "model")
+
+
+def test_a_pause_of_now_is_not_said_of_what_was_seen_before() -> None:
+    """A host tells which hooks it has now; a paused agent has none."""
+    then = "2026-11-25T11:39:14.000000000Z"
+    shell = {"event_name": "exec", "host_name": "gpu-17", "time": then, "detected_at": then, "late": False, "rule_name": "mine"}
+    none = {"effect": "exec", "door": "none", "reason": "paused", "proven": False, "loss": "exec is not seen"}
+    facts = Facts(shell, (), (), (), (), (), (), {"doors": [none]}, (), None, None)
+    said = " ".join(seen(facts, Glossary(TERMS)).sentences)
+    assert "not known here" in said
+    assert "'none'" not in said
+    assert "not seen" not in said
 
 
 def test_a_loss_of_the_host_lowers_how_sure_it_is(running: Collector) -> None:

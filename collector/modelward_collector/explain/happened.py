@@ -92,10 +92,11 @@ def seen(facts: Facts, glossary: Glossary) -> Section:
         effect = "uring_open"
     taken = next((one for one in _doors(facts.host) if one["effect"] == effect), None)
     sentences = []
-    if taken is None:
+    if taken is None or taken["door"] == "none":
+        # The host says which hooks it has now, not which it had then: a paused agent has none.
+        why = "the host does not list it now." if taken is None else "the agent has none in place now."
         sentences.append(
-            f"The kernel told the agent on {d['host_name']} of {effect_words}. Through which hook is not known here: the "
-            "host does not list it now."
+            f"The kernel told the agent on {d['host_name']} of {effect_words}. Through which hook is not known here: {why}"
         )
     else:
         sentences.append(
