@@ -76,3 +76,12 @@ def test_a_column_with_a_value_of_a_newer_agent_and_one_that_is_missing_are_no_m
     matches, failures = Evaluator(rules).run(odd.drop("file_class", "destination_port"))
     assert not failures
     assert not {match.rule.name for match in matches} & {"credential_read", "exec_in_serve", "startup_hook_write"}
+
+
+def test_values_that_a_host_makes_up_cost_no_plan_each(rules: list[Rule]) -> None:
+    evaluator = Evaluator(rules)
+    for made in range(3):
+        names, phases = ([f"{kind}{made}.{number}" for number in range(16)] for kind in ("event", "phase"))
+        events = pl.DataFrame({"event_name": [name for name in names for _ in phases], "lifecycle_phase": phases * len(names)})
+        answers(evaluator, events.with_columns(pl.all().cast(pl.Categorical)))
+    assert len(evaluator._coarse) == len(evaluator._fine) == 1

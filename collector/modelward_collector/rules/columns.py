@@ -142,7 +142,10 @@ class Columns:
         return self._coded(field).codes
 
     def combinations(self, fields: Sequence[Field]) -> tuple[Places, list[tuple[str | bool, ...]]]:
-        """What rows hold in closed columns and bools: for each row the number of its combination, and the combinations."""
+        """What rows hold in closed columns and bools: for each row the number of its combination, and the combinations.
+
+        Values that this version does not know are all alike there, as no rule names one: a host may make up any number of them.
+        """
         key = np.zeros(self.events.height, np.int64)
         size = 1
         for one in fields:
@@ -159,7 +162,7 @@ class Columns:
         key, size = _dense(key)
         first = np.zeros(size, np.int64)
         first[key[::-1]] = np.arange(len(key) - 1, -1, -1)
-        shown = [self.series(one).gather(first).to_list() for one in fields]
+        shown = [_known(one, self.series(one).gather(first).to_list()) for one in fields]
         return key, list(zip(*shown, strict=True))
 
     def _coded(self, field: Field) -> _Texts:
@@ -168,6 +171,13 @@ class Columns:
             values = pl.Series(field.column, array.dictionary, dtype=pl.String)
             known = self._texts[field] = _Texts(array.indices.to_numpy(), _truths(values, self._leaves.by_field[field], field))
         return known
+
+
+def _known(field: Field, values: list[str | bool]) -> list[str | bool]:
+    if field.type != "closed":
+        return values
+    known = frozenset(field.values)
+    return [value if value in known else OTHER for value in values]
 
 
 def _dense(key: Places) -> tuple[Places, int]:
