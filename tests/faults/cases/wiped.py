@@ -27,6 +27,9 @@ def state_folder(opens: int) -> Outcome:
         outcome.take(settle(it, [provoker], 90, last_word=False))
         agents = it.one("SELECT uniqExact(agent_id) AS n FROM events_raw WHERE event_name = 'exec'")["n"]
         outcome.must(int(agents) == 2, f"{agents} agents are known, the old one and the new one are to be told apart")
+        outcome.must(it.select("SELECT 1 FROM hosts WHERE arrayExists(p -> p LIKE '%state folder was emptied%', problems)"),
+                     "nobody says that the state folder was emptied, with what had not been delivered in it")
+        outcome.must(not it.select("SELECT 1 FROM detections WHERE event_name = 'agent_twice'"), "a new agent is called a twin")
     return outcome
 
 
