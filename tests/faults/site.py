@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -20,7 +21,6 @@ from typing import Any
 import grpc
 import httpx
 
-from deploy.demo.processes import free_port
 from tests.faults.disks import small_disk
 from tests.faults.units import Unit, wait_for
 from tests.running import select
@@ -123,7 +123,7 @@ class Site:
         self.data = data or folder / "data"
         self.state = state or folder / "state"
         self.pins = BPFFS / f"modelward-faults-{os.getpid()}-{folder.name[-8:]}"
-        self.listen, self.http = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        self.listen, self.http = (f"127.0.0.1:{_port()}" for _ in range(2))
         self.target = self.listen
         """Where the agent finds the collector: a proxy may stand between them."""
         self.collector_flags: list[str] = []
@@ -160,7 +160,7 @@ class Site:
         self._stack.callback(self.agent.stop)
         self.agent.start()
         if connected:
-            self._wait(self.agent, lambda: self.select("SELECT 1 FROM hosts WHERE connected AND notEmpty(doors)"),
+            self._wait(self.agent, lambda: self.select("SELECT 1 FROM hosts_raw FINAL WHERE connected AND notEmpty(doors)"),
                        "the agent's stream is open")
         return self.agent
 
@@ -226,6 +226,16 @@ def site(**folders: Path) -> Iterator[Site]:
             yield made
         finally:
             made.close()
+
+
+def _port() -> int:
+    """A free port that the kernel gives nobody by itself: a daemon that is started again must find it free again."""
+    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(max(1024, first_given // 2), first_given)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _sink() -> int:

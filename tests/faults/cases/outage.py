@@ -12,6 +12,9 @@ from tests.faults.truth import settle
 STEPS = 12
 HOUR_S = 3600
 PAUSE_S = 0.5
+NOTICED_S = 4.0
+"""A stream that is away for two seconds makes nothing late."""
+
 _ARRIVED = """SELECT countIf(e.late AND startsWith(file_path, {mine:String})) AS waiting,
 countIf(NOT e.late AND startsWith(file_path, {live:String})) AS first FROM events AS e"""
 
@@ -30,6 +33,7 @@ def an_hour(opens: int, steps: int = STEPS) -> Outcome:
         outcome.take(settle(it, [provoker], 60))
         assert it.collector is not None
         it.collector.stop()
+        time.sleep(NOTICED_S)
         for step in range(1, steps + 1):
             clock.set(step * HOUR_S // steps)
             provoker.do(1.2, distinct=opens // steps, same=200, canaries=2, execs=5, connects=5)

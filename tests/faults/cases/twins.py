@@ -78,7 +78,15 @@ def cloned_state(batches: int) -> Outcome:
         outcome.must(rows["n"] == rows["names"], "rows are stored twice")
         told = sum(len(machine.told) for machine in machines) * ROWS
         outcome.must(told == rows["n"], f"{told} events were acknowledged, {rows['n']} are stored")
-        outcome.lost = it.one("SELECT sum(count) AS n FROM ledger WHERE hop = 'quarantined' AND kind = 'file_open'")["n"]
+
+        def lost() -> int:
+            return int(it.one("SELECT sum(count) AS n FROM ledger WHERE hop = 'quarantined' AND kind = 'file_open'")["n"])
+
+        # The ledger is written every second.
+        until = time.monotonic() + 15
+        while rows["n"] + lost() != outcome.provoked and time.monotonic() < until:
+            time.sleep(0.2)
+        outcome.lost = lost()
         outcome.must(outcome.stored + outcome.lost == outcome.provoked,
                      f"{outcome.provoked} events were sent, {outcome.stored} are stored and {outcome.lost} named as lost")
         outcome.must(it.select("SELECT 1 FROM detections WHERE event_name = 'loss'"), "no alert tells of the loss")
