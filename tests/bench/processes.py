@@ -32,7 +32,7 @@ class Family:
         return cls({one: _runs(one) for one in found})
 
     def cpu_s(self, what: str = "") -> float:
-        """CPU seconds so far, of those whose command line holds ``what``. What ended meanwhile no longer counts."""
+        """CPU seconds so far, of those whose command line holds ``what``, with what children of theirs used that have ended."""
         return sum(cpu_s(pid) for pid, runs in self.members.items() if what in runs)
 
     def pss_bytes(self, without: Iterable[str] = ()) -> int:
@@ -41,12 +41,13 @@ class Family:
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds that a process has used, all threads; to a hundredth."""
+    """CPU seconds that a process has used, all threads, with those of its ended children; to a hundredth."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    # utime, stime, cutime, cstime: what a child used goes to its parent when it ends, so that a sum over a family never falls.
+    return sum(int(field) for field in fields[11:15]) / _TICKS
 
 
 def _runs(pid: int) -> str:

@@ -30,10 +30,13 @@ class Switch:
         self._say("pause")
 
     def wait_proven(self) -> None:
-        """The canary that proves the hooks is work of the start, not of watching."""
+        """The canary that proves the hooks is work of the start, not of watching. It begins a moment after they are attached."""
         until = time.monotonic() + 30
-        while time.monotonic() < until and any("cli check" in runs for runs in Family.of(self.pid).members.values()):
+        quiet = 0
+        while time.monotonic() < until and quiet < 5:
             time.sleep(0.1)
+            proving = any("cli check" in runs for runs in Family.of(self.pid).members.values())
+            quiet = 0 if proving else quiet + 1
 
     def cpu_s(self) -> float:
         return Family.of(self.pid).cpu_s()
