@@ -55,6 +55,17 @@ def detected(*names: str) -> AppendRequest:
                          events=ipc(arrow_schema(STORED).empty_table()), detections=ipc(conform(table, DETECTION_FIELDS)))
 
 
+def test_detections_are_stored_behind_an_output_that_read_while_the_clock_was_ahead(tmp_path: Path) -> None:
+    async def go() -> None:
+        ahead = now_ns() + 3600 * 10**9
+        async with opened(tmp_path) as store:
+            assert not (await store.advance(AdvanceRequest(output="siem", stored_at_ns=ahead, detection_id="gone"))).error
+            await store.append(detected("new"))
+            assert await rows(store, "SELECT behind FROM outputs") == [["1"]]
+
+    asyncio.run(go())
+
+
 def test_detections_are_stamped_in_the_order_of_their_insert_even_when_the_clock_goes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 MOST = 100
 """Outputs that may have a cursor."""
 
-LATEST_NS = 2**63 - 1
+LATEST_NS = 9_214_646_400 * 10**9
+"""2262-01-01: later detections are stored behind it, and the engine's times end a few months later."""
 
 
 class Cursors:

@@ -285,7 +285,9 @@ class Writer:
     def _stamps(self, connection: Connection, count: int) -> pa.Array:
         """Times for new detections, each later than any given before, whatever the clock does."""
         if not self._last_stored_ns:
-            [[last]] = rows(connection, "SELECT toUnixTimestamp64Nano(max(stored_at)) FROM modelward.detections_raw")
+            # An output may have read further than the last detection that is still kept.
+            [[last]] = rows(connection, """SELECT toUnixTimestamp64Nano(max(stored_at)) FROM (
+                SELECT stored_at FROM modelward.detections_raw UNION ALL SELECT stored_at FROM modelward.outputs_raw)""")
             self._last_stored_ns = int(last)
         first = max(time.time_ns(), self._last_stored_ns + 1)
         self._last_stored_ns = first + count - 1
