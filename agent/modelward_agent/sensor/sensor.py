@@ -91,6 +91,7 @@ class Sensor(Reader):
         names = lists(watch)
         without = tuple(without)
         folder = _pin_folder(pins) if pins else None
+        olds: list[Kernel] = []
         try:
             path, about = about_this(DEFAULT_RING_BYTES | dict(ring_bytes or {}), without)
             olds = _found(folder)
@@ -99,6 +100,8 @@ class Sensor(Reader):
             else:
                 kernel = _load_beside(path, about, without, olds, folder)
         except BaseException:
+            for old in olds:
+                old.close()
             if folder:
                 folder.close()
             raise
