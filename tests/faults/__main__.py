@@ -88,11 +88,11 @@ def main() -> int:
         except Exception as e:
             traceback.print_exc()
             done.append(Outcome(name, "", wrong=[f"{type(e).__name__}: {e}"]))
-    return show(done)
+    return show(done, whole=not chosen.only)
 
 
-def show(outcomes: list[Outcome]) -> int:
-    """The table and the report; the exit status."""
+def show(outcomes: list[Outcome], *, whole: bool) -> int:
+    """The table, and the report if it is the ``whole`` one; the exit status."""
     report = Report("faults")
     print(f"\n{'fault':44} {'rounds':>6} {'provoked':>10} {'stored':>10} {'lost':>9} {'s':>5}  result")
     for o in outcomes:
@@ -106,7 +106,8 @@ def show(outcomes: list[Outcome]) -> int:
 provoked, stored: of the provoking programs alone. lost: by the ledger of the whole host.
 ok: each kind of event that was seen is stored or named as lost; no row and no detection is there twice; all that was
 acknowledged is there.""")
-    print(f"written: {report.write()}")
+    if whole:
+        print(f"written: {report.write()}")
     return 0 if all(o.ok for o in outcomes) else 1
 
 
