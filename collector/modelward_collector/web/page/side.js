@@ -133,13 +133,14 @@ async function showDoors(place, name, only) {
   ].map(([key, value]) => el("div", {}, el("dt", {}, key), el("dd", {}, value))));
   const doors = host.doors.map((door) => el("li", { title: door.reason },
     el("span.effect", {}, door.effect), el("span.door", {}, door.door),
-    el(`span.proof.${door.proven ? "yes" : "no"}`, {}, door.proven ? "proven" : "not proven"),
-    door.loss ? el("p.muted", {}, `Not seen: ${door.loss}`) : null));
+    el(`span.proof.${door.proven ? "yes" : "no"}`, {}, door.door === "none" ? "not seen" : door.proven ? "proven" : "not proven"),
+    door.loss && door.door !== "none" ? el("p.muted", {}, `Not seen: ${door.loss}`) : null));
   const button = el("button.quiet", { type: "button" }, "Only this host");
   button.addEventListener("click", () => only({ host: name }));
   const labels = el("p.labels", {}, ...host.labels.map((text) => el("span.label", {}, text)));
+  const watched = NOT_WATCHING[host.mode] ? [] : [el("h3", {}, "How effects are watched"), el("ul.door-list", {}, ...doors)];
   const mode = NOT_WATCHING[host.mode] ? el("p.wrong", {}, whyNot(host)) : "";
-  place.replaceChildren(mode, host.labels.length ? labels : "", facts, el("h3", {}, "How effects are watched"), el("ul.door-list", {}, ...doors), button);
+  place.replaceChildren(mode, host.labels.length ? labels : "", facts, ...watched, button);
 }
 
 export function showModels(models, only) {
