@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import shutil
 import signal
 import time
@@ -14,6 +15,7 @@ from modelward_agent import exit_codes
 from modelward_agent.exit_codes import fail
 from modelward_agent.sensor import mounts, pins
 from modelward_agent.sensor.errors import SensorError
+from modelward_agent.settings import AgentSettings
 from modelward_agent.state_folder import DEGRADED, MAX_REASON, PAUSED, WATCHING, Pause, Standing, StateFolder
 from modelward_agent.supervise import StateError, StateLock
 from modelward_agent.watching import unpin
@@ -33,6 +35,8 @@ class Care:
 
     def __init__(self, state: Path, pinned: Path | None = None) -> None:
         self._folder = StateFolder(state)
+        # So that a command that is shown is the one to type.
+        self._where = "" if str(state) == AgentSettings.state else f" --state {shlex.quote(str(state))}"
         self._pinned = pinned or pins.folder_of(state)
 
     def pause(self, reason: str) -> int:
@@ -47,7 +51,7 @@ class Care:
                                           "to detach the hooks all the same, stop the agent")
         if pid is None:
             print(f"Paused. No agent runs with {self._folder.path}; one that starts attaches no hook until "
-                  "'modelward-agent resume'.")
+                  f"'modelward-agent resume{self._where}'.")
             return self._without_pins()
         standing = self._wait(lambda now: now.mode == PAUSED, ANSWER_S)
         if standing is None:
@@ -55,7 +59,7 @@ class Care:
                                              f"{ANSWER_S:.0f} s. It will when it looks at {self._folder.path}/paused; to be "
                                              "sure, stop it and run 'modelward-agent pause' again")
         print(f"Paused: the agent (process {standing.pid}) holds no hook and tells its collector so. "
-              "'modelward-agent resume' ends it.")
+              f"'modelward-agent resume{self._where}' ends it.")
         return self._nothing_pinned()
 
     def resume(self) -> int:
