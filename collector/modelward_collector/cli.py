@@ -26,13 +26,13 @@ _DATA = f"{PREFIX}_DATA"
 
 _EPILOG = """\
 examples:
-  modelward-collector run --data /var/lib/modelward-collector
+  modelward-collector run --data /var/lib/modelward
       for agents on this host; then open http://127.0.0.1:4461/
 
-  modelward-collector backup --data /var/lib/modelward-collector --to /backup/monday
-  modelward-collector restore --data /var/lib/modelward-collector --from /backup/monday
+  modelward-collector backup --data /var/lib/modelward --to /backup/monday
+  modelward-collector restore --data /var/lib/modelward --from /backup/monday
 
-  modelward-collector run --data /var/lib/modelward-collector --listen 0.0.0.0:4460 \\
+  modelward-collector run --data /var/lib/modelward --listen 0.0.0.0:4460 \\
       --tls-cert collector.pem --tls-key collector.key --tls-client-ca agents-ca.pem
       for agents on other hosts: each shows a certificate, whose name is its host name
 
