@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import re
 import socket
 import sys
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from modelward_collector.operator.client import BadRequest, Client
 from modelward_collector.operator.show import Column, console, moment, plain, safe, table
 
 Command = Callable[[str, str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_LONGEST_S = 366 * 86400
 Connect = Callable[[argparse.Namespace], Client]
 
 
@@ -45,6 +48,12 @@ def author() -> str:
 
 
 def _silence(given: argparse.Namespace, client: Client) -> int:
+    if not given.reason.strip():
+        raise BadRequest("--reason: say why this is expected; everyone sees it.")
+    # Said before it is shown and asked about, not after.
+    if not _lasts(given.span):
+        most = _LONGEST_S // 86400
+        raise BadRequest(f"--for: a span such as 12h, 7d or 4w, of at most {most} days, is wanted, not '{given.span}'.")
     asked = {"detection": given.id, "all_hosts": str(int(given.all_hosts))}
     found = client.document("GET", "/api/v1/exceptions/preview", params=asked)
     shown = console()
@@ -65,6 +74,11 @@ def _silence(given: argparse.Namespace, client: Client) -> int:
     else:
         shown.print(Text(f"Silenced. 'modelward exceptions --revoke {safe(made['id'])}' ends it."))
     return 0
+
+
+def _lasts(span: str) -> bool:
+    found = re.fullmatch(r"(\d{1,6})([smhdw])", span, re.ASCII)
+    return found is not None and 0 < int(found[1]) * _SECONDS[found[2]] <= _LONGEST_S
 
 
 def _show(found: dict[str, Any], given: argparse.Namespace, shown: Console) -> None:
@@ -93,9 +107,9 @@ _COLUMNS = (
     Column("id", plain("id", "dim")),
     Column("until", moment("expires")),
     Column("state", lambda row: _state(row)),
-    Column("rule", plain("rule_name"), fold=True),
+    Column("rule", plain("rule_name")),
     Column("program", plain("executable_path"), fold=True),
-    Column("model digest", lambda row: Text(safe(row["model_digest"])[:12] or "none known", "dim"), room=100),
+    Column("model digest", lambda row: Text(safe(row["model_digest"])[:12] or "none known", "dim"), room=120),
     Column("host", lambda row: Text(safe(row["host_name"]) or "every host"), room=90),
     Column("hits", plain("hits"), right=True),
     Column("reason", plain("reason"), fold=True),
@@ -124,7 +138,9 @@ def _exceptions(given: argparse.Namespace, client: Client) -> int:
         return 0
     shown = console()
     if found.rows:
-        shown.print(table(_COLUMNS, found.rows, shown.width))
+        # Without --all each of them is in force.
+        columns = [column for column in _COLUMNS if given.all or column.title != "state"]
+        shown.print(table(columns, found.rows, shown.width))
     else:
         shown.print("Nothing is silenced. 'modelward silence ID' does it for a detection that is expected.")
     return 0
