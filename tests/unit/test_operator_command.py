@@ -318,3 +318,23 @@ def test_a_closed_pipe_is_no_error(running: Collector) -> None:
     command = f"{sys.executable} -m modelward_collector.operator.cli --url {running.http_url} fields | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("span", "reason"), [("7x", "a"), ("900d", "a"), ("7d", " ")])
+def test_a_wrong_span_or_reason_is_told_before_anything_is_asked(running: Collector, span: str, reason: str) -> None:
+    done = modelward("silence", "abcdef", "--for", span, "--reason", reason, url=running.http_url)
+    assert done.returncode == 2
+    assert done.stderr.startswith("modelward: --")
+    assert done.stdout == ""
+
+
+def test_nothing_found_names_the_filters(running: Collector) -> None:
+    done = modelward("models", "--model", "nosuch", url=running.http_url)
+    assert "--model nosuch" in done.stdout
+
+
+def test_a_group_names_a_detection_that_can_be_explained(running: Collector) -> None:
+    [group] = json_lines(modelward("incidents", "--limit", "1", "--json", url=running.http_url).stdout)
+    ids = group["detection_ids"]
+    assert isinstance(ids, list)
+    assert ids[0][:12] in modelward("incidents", url=running.http_url, COLUMNS="100").stdout

@@ -104,15 +104,15 @@ def _parser() -> argparse.ArgumentParser:
     tail = command("tail", "detections as they are made, until Ctrl-C", _tail)
     tail.add_argument("--events", action="store_true", help="events too, not only detections")
     tail.add_argument("--limit", type=int, metavar="N", default=0, help="stop after N rows")
-    tail.add_argument("--host", default="", help="only of this host")
+    tail.add_argument("--host", metavar="NAME", default="", help="only of this host")
     fields = command(
         "fields", "the fields of an event: name, type, values, meaning (needs no collector)", _fields
     )
-    fields.add_argument("word", nargs="?", default="", help="only fields with this in their name or meaning")
+    fields.add_argument("word", metavar="WORD", nargs="?", default="", help="only fields with this in their name or meaning")
     query = command(
-        "query", "a SELECT over events, detections, incidents, models, hosts, ledger", _query
+        "query", "a SELECT over events, detections, incidents, models, hosts, ledger, exceptions, outputs", _query
     )
-    query.add_argument("sql", help="one SELECT (ClickHouse SQL); '-' reads it from standard input")
+    query.add_argument("sql", metavar="SQL", help="one SELECT (ClickHouse SQL); '-' reads it from standard input")
     query.add_argument(
         "--format", metavar="NAME", help="CSV, CSVWithNames, JSON, JSONEachRow, Vertical, Parquet, ..."
     )
@@ -162,7 +162,7 @@ def _list(given: argparse.Namespace) -> int:
     if given.json:
         _print_json(found)
     else:
-        listings.show(listing, found, console())
+        listings.show(listing, found, console(), listings.flags(given, listing))
     return OK
 
 

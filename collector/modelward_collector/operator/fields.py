@@ -31,6 +31,9 @@ def show_fields(word: str, *, as_json: bool) -> int:
         shown = console()
         if rows:
             shown.print(table(columns, rows, shown.width))
+        else:
+            shown.print(f"No field has '{safe(word)}' in its name or meaning; 'modelward fields' shows all.")
+            return 1
         shown.print(
             f"{len(rows)} fields. In SQL a name has underscores for its dots: process_executable_path.",
             style="dim",

@@ -66,6 +66,7 @@ def _line(kind: str, row: dict[str, Any]) -> Text:
     if kind == "detection":
         line.append_text(severity(row)).append(f" {safe(row['host_name'])} ", "bold")
         line.append(safe(row["sentence"] or row["rule_title"]))
+        line.append(f"  {safe(row['detection_id'])[:12]}", "dim")
         if model := row.get("lifecycle_origin_model") or row.get("model_id"):
             line.append(f"  model {safe(model)}", "magenta")
         return line

@@ -16,6 +16,8 @@ from modelward_collector.operator.follow import what
 from modelward_collector.operator.show import Column, moment, phase, plain, safe, severity, table
 
 SEVERITIES = ("informational", "low", "medium", "high", "critical")
+_BLIND = ("paused", "degraded")
+"""Modes in which no hook is attached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ def _chain(row: dict[str, Any]) -> Text:
 def _state(row: dict[str, Any]) -> Text:
     if row["silent"]:
         return Text("silent", "bold red")
-    if row["connected"] and row.get("mode") in ("paused", "degraded"):
+    if row["connected"] and row.get("mode") in _BLIND:
         return Text(safe(row["mode"]), "bold red")
     return Text("connected", "green") if row["connected"] else Text("away", "yellow")
 
@@ -85,6 +87,11 @@ def _short_id(row: dict[str, Any]) -> Text:
     return Text(safe(row["detection_id"])[:12], "dim")
 
 
+def _newest_id(row: dict[str, Any]) -> Text:
+    """Of the group's last detection: what 'modelward explain' wants."""
+    return Text(safe((row.get("detection_ids") or [""])[0])[:12], "dim")
+
+
 _DOORS = (
     Column("effect", plain("effect", "bold")),
     Column("door", plain("door", "cyan"), fold=True),
@@ -95,14 +102,16 @@ _DOORS = (
 
 
 def _about_hosts(rows: Sequence[dict[str, Any]], console: Console) -> None:
-    """Why a host does not watch, and problems of all; of a single one, also how each effect is watched there."""
+    """Why a host does not watch, and problems of all; of a single one that does, also how each effect is watched there."""
     for row in rows:
         if row.get("mode_reason"):
-            why = f"{safe(row['mode'])}: {safe(row['mode_reason'])}"
+            mode, reason = safe(row["mode"]), safe(row["mode_reason"])
+            # 'paused by ada: ...' has said it.
+            why = reason if reason.startswith(mode) else f"{mode}: {reason}"
             console.print(Text(f"{safe(row['host_name'])}: ", "bold").append(why, "red"))
         for problem in row["problems"]:
             console.print(Text(f"{safe(row['host_name'])}: ", "bold").append(safe(problem), "yellow"))
-    if len(rows) == 1:
+    if len(rows) == 1 and rows[0].get("mode") not in _BLIND:
         console.print(table(_DOORS, rows[0]["doors"], console.width))
 
 
@@ -134,6 +143,7 @@ LISTINGS = {
             "detections of one workload, rule and origin, grouped, newest last",
             (*_TIME, "host", "label", "severity", "model", "rule", "text", "silenced"),
             (
+                Column("newest id", _newest_id),
                 Column("last", moment("last")),
                 Column("severity", severity),
                 Column("n", _number("count"), right=True),
@@ -179,7 +189,7 @@ LISTINGS = {
                 Column("stored", _number("stored"), right=True),
                 Column("lost", _lost, right=True),
             ),
-            "No host yet. Start an agent there: modelward-agent run --collector HOST:4460 --state DIR",
+            "No hosts. An agent makes one: modelward-agent run --collector HOST:4460 --state DIR",
             500,
             oldest_first=False,
             after=_about_hosts,
@@ -216,7 +226,7 @@ LISTINGS = {
                 Column("last loaded", moment("last_loaded")),
                 Column("path", plain("path"), fold=True, room=110),
             ),
-            "No model was loaded yet in a watched process.",
+            "No models. One shows once a watched process has loaded it.",
             100,
             oldest_first=False,
         ),
@@ -261,10 +271,18 @@ def filters(given: argparse.Namespace, listing: Listing) -> dict[str, str]:
     return {**found, "limit": str(given.limit)}
 
 
-def show(listing: Listing, found: Rows, console: Console) -> None:
-    """Print rows, or what to do when there is none."""
+def flags(given: argparse.Namespace, listing: Listing) -> list[str]:
+    """The filters that a person gave, as on the command line."""
+    values = ((name, getattr(given, name)) for name in listing.filters)
+    return [f"--{name}" if name == "silenced" else f"--{name} {value}" for name, value in values if value]
+
+
+def show(listing: Listing, found: Rows, console: Console, asked: Sequence[str] = ()) -> None:
+    """Print rows, or what to do when there is none. ``asked``: the filters that were given, as flags."""
     if not found.rows:
         console.print(listing.nothing)
+        if asked:
+            console.print(Text(f"Asked for was only {safe(' '.join(asked))}: there may be others.", "yellow"))
         return
     rows: Sequence[dict[str, Any]] = found.rows[::-1] if listing.oldest_first else found.rows
     console.print(table(listing.columns, rows, console.width))
