@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 
@@ -31,7 +32,8 @@ def host_name(context: Context, claimed: str, own_port: int) -> str:
     peer = context.peer()
     if not peer.startswith(("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "ipv6:[::ffff:127.", "ipv6:%5B::ffff:127.")):
         raise IdentityError("plaintext is served on loopback only")
-    if not may_speak(int(peer.rpartition(":")[2]), own_port):
+    address, _, port = unquote(peer).partition(":")[2].rpartition(":")
+    if not may_speak(address.strip("[]"), int(port), own_port):
         raise IdentityError("on loopback without TLS only root and the collector's own user are served")
     return _checked(claimed, "the host name in Hello")
 

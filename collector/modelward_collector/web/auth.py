@@ -126,7 +126,7 @@ def _by_operator(scope: Scope) -> bool:
     client, server = scope.get("client"), scope.get("server")
     if not client or not server or not is_loopback(str(client[0])):
         return False
-    return may_speak(int(client[1]), int(server[1]))
+    return may_speak(str(client[0]), int(client[1]), int(server[1]))
 
 
 def _password(scheme: str, given: str, headers: Headers) -> str:
