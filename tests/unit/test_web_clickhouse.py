@@ -164,3 +164,14 @@ def native_row(data: bytes, revision: int) -> tuple[list[str], list[str | int]]:
             values.append(struct.unpack(code, take(size))[0])
     assert place == len(data)
     return names, values
+
+
+@pytest.mark.parametrize(("sql", "said"), [
+    ("SELECT 1 AS a" + " " * 60_000 + "format\n JSONEachRow ;", '{"a":1}'),
+    ("SELECT" + " " * 60_000 + "2", "2"),
+    ("SELECT 'x FORMAT JSON'", "x FORMAT JSON"),
+])
+def test_the_format_clause_is_what_ends_a_statement_however_many_spaces_there_are(
+    running: Collector, sql: str, said: str
+) -> None:
+    assert post(running, sql).text.strip() == said
