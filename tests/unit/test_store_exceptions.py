@@ -107,9 +107,10 @@ def test_the_model_of_the_origin_counts_when_the_process_has_none_of_its_own(sto
     store.bind("a", 7, DIGEST)
     store.bind("a", 8, "8" * 64)
     store.detect(shell("by origin", model_instance=0, lifecycle_origin_instance=7),
-                 shell("own model wins", model_instance=8, lifecycle_origin_instance=7))
+                 shell("own model wins", model_instance=8, lifecycle_origin_instance=7),
+                 shell("own model is not identified", model_instance=9, lifecycle_origin_instance=7))
     store.make(id="a" * 16)
-    assert store.silenced() == {"by origin": "a" * 16, "own model wins": ""}
+    assert store.silenced() == {"by origin": "a" * 16, "own model wins": "", "own model is not identified": ""}
 
 
 def test_a_model_that_is_known_late_silences_what_was_detected_before(store: Store) -> None:
@@ -236,8 +237,7 @@ bound = st.dictionaries(st.tuples(st.sampled_from(HOSTS), st.integers(1, 3)), st
 
 def plain(row: Mapping[str, Any], exceptions: list[Made], digests: Mapping[tuple[str, int], str]) -> set[int]:
     """What the words of the contract say, read one detection and one exception at a time: which may have silenced it."""
-    digest = (digests.get((row["host_name"], row["model_instance"]), "")
-              or digests.get((row["host_name"], row["lifecycle_origin_instance"]), ""))
+    digest = digests.get((row["host_name"], row["model_instance"] or row["lifecycle_origin_instance"]), "")
     return {i for i, e in enumerate(exceptions)
             if not e.revoked and e.rule_name == row["rule_name"] and e.executable_path == row["process_executable_path"]
             and e.model_digest == digest and e.host_name in ("", row["host_name"]) and row["time"] < e.expires}

@@ -26,7 +26,7 @@ MAX_BODY = 64 * 1024
 DAYS = 7
 """How far back a preview counts what would have been covered."""
 
-_DIGEST = f"""if(model_digest != '', model_digest,
+_DIGEST = f"""if(model_instance != 0, model_digest,
     dictGetOrDefault('{MODELS}', 'model_digest', (host_name, lifecycle_origin_instance), ''))"""
 """As the view ``detections`` has it: of the detection's own load, else of the load that its process came from."""
 

@@ -85,10 +85,11 @@ def _detections() -> str:
         return (f"dictGetOrDefault('{EXCEPTIONS}', ('id', 'until'), "
                 f"(r.rule_name, r.process_executable_path, digest, {host}), {never})")
 
-    # The model may be bound after the detection: a silenced one is found at each look, and never marked.
+    # The model may be bound after the detection: a silenced one is found at each look, and never marked. A load of its own that
+    # is not identified is not taken for its origin's: it may be any file that an allowed model opened.
     own, origin = (_bound("model_digest", instance, NONE) for instance in ("model_instance", "lifecycle_origin_instance"))
     return f"""CREATE OR REPLACE VIEW modelward.detections AS
-WITH if({own} != '', {own}, {origin}) AS digest,
+WITH if(r.model_instance != 0, {own}, {origin}) AS digest,
     {exception("toString(r.host_name)")} AS here, {exception(NONE)} AS everywhere
 SELECT {', '.join(shown)} FROM modelward.detections_raw AS r"""
 
