@@ -169,6 +169,31 @@ def test_pins_outside_a_bpf_file_system_are_refused(tmp_path: Path) -> None:
         Sensor.open(pins=tmp_path / "pins")
 
 
+def test_a_folder_of_another_user_holds_no_pins(root: Path) -> None:
+    root.mkdir()
+    os.chown(root, 65534, 65534)
+    try:
+        with pytest.raises(SensorError, match="belongs to user 65534"):
+            pins.PinFolder.open(root)
+        assert root.stat().st_mode & 0o777 == 0o755
+    finally:
+        root.rmdir()
+
+
+def test_a_link_in_place_of_the_folder_is_not_followed(root: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "kept").touch()
+    root.symlink_to(tmp_path)
+    try:
+        with pytest.raises(SensorError, match="cannot use the pin folder"):
+            pins.PinFolder.open(root)
+        assert pins.remove(root) == []
+        assert (tmp_path / "kept").exists()
+        assert tmp_path.stat().st_mode & 0o777 == 0o755
+    finally:
+        root.unlink()
+
+
 def test_what_was_left_half_pinned_is_removed(root: Path) -> None:
     (root / "unfinished").mkdir(parents=True)
     (root / "00000007").mkdir()

@@ -36,7 +36,8 @@ def bpffs() -> str | None:
     """Make ``/sys/fs/bpf`` usable, where what is pinned outlives the agent; returns why not, or None."""
     if not BPFFS.is_dir():
         return "this kernel has no bpf file system (CONFIG_BPF_SYSCALL)"
-    return None if is_bpffs(BPFFS) else _mount("bpf", BPFFS)
+    # Without a mode everybody may write there, and hold the names of pins.
+    return None if is_bpffs(BPFFS) else _mount("bpf", BPFFS, "mode=0700")
 
 
 def cgroup2() -> Path | str:
@@ -75,10 +76,10 @@ def unmount() -> list[str]:
     return removed
 
 
-def _mount(kind: str, target: Path) -> str | None:
+def _mount(kind: str, target: Path, options: str = "") -> str | None:
     """None when mounted, else why not."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"nodev", str(target).encode(), kind.encode(), 0, None):
+    if libc.mount(b"nodev", str(target).encode(), kind.encode(), 0, options.encode() or None):
         return f"cannot mount {kind} at {target}: {os.strerror(ctypes.get_errno())}"
     try:
         _RUN.mkdir(mode=0o755, exist_ok=True)

@@ -54,8 +54,23 @@ def remove(root: Path = PINS) -> list[str]:
     return removed
 
 
+def _own(root: Path, descriptor: int) -> None:
+    """Make sure that the folder is ours alone. Where everybody may write to a bpf file system, as its mount without a mode lets
+    them, whoever made the folder first could take the hooks away."""
+    if not mounts.is_bpffs(root):
+        raise SensorError(f"cannot use the pin folder {root}: it is not in a bpf file system, such as {mounts.BPFFS}")
+    owner = os.fstat(descriptor).st_uid
+    if owner != os.geteuid():
+        raise SensorError(f"cannot use the pin folder {root}: it belongs to user {owner}; remove it, and let nobody but root "
+                          f"write to {mounts.BPFFS}: 'mount -o remount,mode=0700 {mounts.BPFFS}'")
+    try:
+        os.fchmod(descriptor, 0o700)
+    except OSError as e:
+        raise SensorError(f"cannot use the pin folder {root}: {e.strerror}") from e
+
+
 def _remove(folder: Path, removed: list[str]) -> None:
-    if not folder.is_dir():
+    if folder.is_symlink() or not folder.is_dir():
         return
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and not entry.is_symlink():
@@ -84,18 +99,20 @@ class PinFolder:
 
         Raises:
             PinsUnavailableError: this host has no bpf file system.
-            SensorError: another agent holds the folder, or it is not in a bpf file system.
+            SensorError: another agent or another user holds the folder, or it is not in a bpf file system.
         """
         if failure := mounts.bpffs():
             raise PinsUnavailableError(failure)
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            root.chmod(0o700)
-            if not mounts.is_bpffs(root):
-                raise SensorError(f"cannot use the pin folder {root}: it is not in a bpf file system, such as {mounts.BPFFS}")
             descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as e:
             raise SensorError(f"cannot use the pin folder {root}: {e.strerror}") from e
+        try:
+            _own(root, descriptor)
+        except SensorError:
+            os.close(descriptor)
+            raise
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
