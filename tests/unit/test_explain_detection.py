@@ -62,6 +62,10 @@ def running(tmp_path_factory: pytest.TempPathFactory, rules: Path) -> Iterator[C
                        poisoned_load(11, HOSTILE, command=HOSTILE, program=f"/tmp/{HOSTILE}/sh"), lost()]
             agent.send(*(envelope(number, from_rows(rows)) for number, rows in enumerate(stories, 1)))
             agent.wait_answered(*range(1, len(stories) + 1))
+            # The word of an agent is kept within a second or two.
+            until = time.monotonic() + 20
+            while not started.select("SELECT 1 FROM hosts") and time.monotonic() < until:
+                time.sleep(0.1)
             yield started
 
 

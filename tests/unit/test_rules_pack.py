@@ -94,14 +94,15 @@ def test_own_test_that_fails_is_reported_at_its_line() -> None:
 
 
 def test_checking_command_prints_the_rules_and_ends_well() -> None:
-    done = subprocess.run([sys.executable, "-m", "modelward_collector.rules"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "modelward_collector.operator.cli", "rules", "test"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "shell_in_load" in done.stdout
 
 
 def test_checking_command_fails_on_a_broken_rule_and_says_where(tmp_path: Path) -> None:
     (tmp_path / "bad.yml").write_text("title: x\nlevle: high\n")
-    command = [sys.executable, "-m", "modelward_collector.rules", str(tmp_path)]
+    command = [sys.executable, "-m", "modelward_collector.operator.cli", "rules", "test", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f"{tmp_path / 'bad.yml'}:2: unknown key 'levle' (did you mean 'level'?)" in done.stdout

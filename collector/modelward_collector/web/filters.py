@@ -195,11 +195,13 @@ def rows_by_name(query: Query, value: str) -> None:
     names = value.split(",")
     if len(names) > 200 or not all(_NAME.fullmatch(name) for name in names):
         raise BadFilter("names: at most 200 of agent/epoch/batch/row, with commas between them")
-    # Batch and row are cut out of the text again, so that what the engine compares are numbers. Rows lie host by host.
+    # Batch and row are cut out of the text again, so that what the engine compares are numbers. Rows lie host by host, and a
+    # host that was never heard of before is listed only a second or two after its first events are stored.
+    agents = "SELECT splitByChar('/', arrayJoin(splitByChar(',', {names:String})))[1] AS agent"
     query.where(
-        "host_name IN (SELECT host_name FROM hosts_raw WHERE agent_id IN "
-        "(SELECT splitByChar('/', arrayJoin(splitByChar(',', {names:String})))[1])) AND "
-        "(agent_id, epoch, batch, row) IN (SELECT p[1], p[2], toUInt64(p[3]), toUInt32(p[4]) FROM "
+        f"(host_name IN (SELECT host_name FROM hosts_raw WHERE agent_id IN ({agents})) OR "
+        f"(SELECT uniqExact(agent_id) FROM hosts_raw WHERE agent_id IN ({agents})) < (SELECT uniqExact(agent) FROM ({agents}))) "
+        "AND (agent_id, epoch, batch, row) IN (SELECT p[1], p[2], toUInt64(p[3]), toUInt32(p[4]) FROM "
         "(SELECT splitByChar('/', arrayJoin(splitByChar(',', {names:String}))) AS p))",
         names=value,
     )
