@@ -23,10 +23,12 @@ ROWS = 200
 
 def cut_streams(chance: random.Random, opens: int, cuts: int) -> Outcome:
     """Streams of a real agent, cut by a proxy after a random number of bytes, in whichever direction they flow."""
-    outcome = Outcome("streams cut in the middle of a message", f"{cuts} times, after up to 300 kB each")
+    # A row takes 50 bytes or so on the wire: less than half of all that is sent goes before the cuts.
+    most_bytes = 36 * opens // cuts
+    outcome = Outcome("streams cut in the middle of a message", f"{cuts} times, after up to {most_bytes // 1000} kB each")
     with site() as it:
         it.start_collector()
-        proxy = CuttingProxy(it.listen, chance, cuts=cuts, most_bytes=300_000)
+        proxy = CuttingProxy(it.listen, chance, cuts=cuts, most_bytes=most_bytes)
         it.target = proxy.address
         try:
             agent = it.start_agent(connected=False)
