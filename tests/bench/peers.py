@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import tempfile
 import time
@@ -98,7 +97,7 @@ def bpftrace(pid: int) -> Iterator[Seen]:
             while size != (size := printed.stat().st_size):
                 time.sleep(0.3)
             seen.cpu_s = cpu_s(process.pid) - before
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # as SIGINT, which is ignored where a shell started us in the background
             process.wait(_READY_S)
             seen.received = printed.read_bytes().count(b"\nopen ") + printed.read_bytes().startswith(b"open ")
             seen.lost = sum(int(n) for n in re.findall(r"Lost (\d+) events", printed.read_text() + said.read_text()))
