@@ -93,14 +93,20 @@ def bpftrace(pid: int) -> Iterator[Seen]:
                 time.sleep(0.05)
             before = cpu_s(process.pid)
             yield seen
-            size = -1
-            while size != (size := printed.stat().st_size):
+            # The text grows for ever: "ready" is printed again and again.
+            count = -1
+            while count != (count := _opens(printed)):
                 time.sleep(0.3)
             seen.cpu_s = cpu_s(process.pid) - before
             process.terminate()  # as SIGINT, which is ignored where a shell started us in the background
             process.wait(_READY_S)
-            seen.received = printed.read_bytes().count(b"\nopen ") + printed.read_bytes().startswith(b"open ")
+            seen.received = _opens(printed)
             seen.lost = sum(int(n) for n in re.findall(r"Lost (\d+) events", printed.read_text() + said.read_text()))
         finally:
             process.kill()
             process.wait()
+
+
+def _opens(printed: Path) -> int:
+    text = printed.read_bytes()
+    return text.count(b"\nopen ") + text.startswith(b"open ")
