@@ -89,3 +89,19 @@ class Page:
     def close(self) -> None:
         """End the browser."""
         self.driver.quit()
+
+
+_CSS = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\a "})
+
+
+def group(page: Page, word: str) -> str:
+    """Selector of the first group with this text."""
+    key = page.until(
+        lambda: page.script(
+            "return [...document.querySelectorAll('.group')]"
+            ".find(g => g.querySelector('.summary').textContent.includes(arguments[0]))?.dataset.key",
+            word,
+        ),
+        f"a group with '{word}'",
+    )
+    return f'.group[data-key="{str(key).translate(_CSS)}"]'

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.batches import Agent, envelope, from_rows
-from tests.browser.browser import Page
+from tests.browser.browser import Page, group
 from tests.running import Collector, collector
 from tests.stories import HOSTILE, Row, poisoned_load, serving, stolen_credentials
 
@@ -68,22 +68,6 @@ def send(agent: Agent, rows: list[Row]) -> None:
     number = next(_numbers)
     agent.send(envelope(number, from_rows(rows)))
     agent.wait_answered(number)
-
-
-def group(page: Page, word: str) -> str:
-    """Selector of the first group with this text."""
-    key = page.until(
-        lambda: page.script(
-            "return [...document.querySelectorAll('.group')]"
-            ".find(g => g.querySelector('.summary').textContent.includes(arguments[0]))?.dataset.key",
-            word,
-        ),
-        f"a group with '{word}'",
-    )
-    return f'.group[data-key="{str(key).translate(_CSS)}"]'
-
-
-_CSS = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\a "})
 
 
 def test_a_group_shows_severity_sentence_host_model_phase_and_chain(page: Page, running: Collector) -> None:

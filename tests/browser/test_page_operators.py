@@ -10,7 +10,7 @@ from modelward_proto.fields import SCHEMA_VERSION
 from modelward_proto.v1.stream_pb2 import MODE_PAUSED, MODE_WATCHING, Door, Hello
 
 from tests.batches import BOOT, Agent, envelope, from_rows
-from tests.browser.browser import Page
+from tests.browser.browser import Page, group
 from tests.running import Collector, collector
 from tests.stories import HOSTILE, Row, poisoned_load, serving, stolen_credentials
 
@@ -57,21 +57,10 @@ def send(agent: Agent, rows: list[Row]) -> None:
 
 def opened(page: Page, word: str) -> str:
     """Open the first group with this text in its summary; gives its selector."""
-    key = page.until(
-        lambda: page.script(
-            "return [...document.querySelectorAll('.group')]"
-            ".find(g => g.querySelector('.summary').textContent.includes(arguments[0]))?.dataset.key",
-            word,
-        ),
-        f"a group with '{word}'",
-    )
-    shown = f'.group[data-key="{str(key).translate(_CSS)}"]'
+    shown = group(page, word)
     page.one(f"{shown} > .summary").click()
     page.one(f"{shown} .doing")
     return shown
-
-
-_CSS = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\a "})
 
 
 def explained(page: Page, shown: str) -> str:
