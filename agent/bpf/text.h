@@ -27,7 +27,7 @@ struct mw_repeat_key {
 	u8 origin_scope;
 	u8 origin_via;
 	u32 uid;
-	char asked[MW_NAME];	/* raced opens: the name asked for, which the file does not bear out */
+	char name[MW_NAME];	/* opens: the end of the name; raced ones: of the name asked for, which the file does not bear out */
 };
 
 /* Offsets are masked with 8191 and lengths are at most 4096: the rooms are as large as that can reach. */
