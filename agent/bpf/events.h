@@ -15,6 +15,7 @@ enum mw_kind {
 	MW_NET_CONNECT = 32,
 	MW_NET_LISTEN = 33,
 	MW_LIFECYCLE = 48,
+	MW_LIBRARY = 50,	/* a library that probes know was mapped into a tracked process */
 	MW_HOST_CANARY = 64,	/* 49 and 65 to 67 (identity, loss, silence, two of one identity) are made in user space */
 	MW_KIND_MAX = 68,
 };
@@ -27,6 +28,8 @@ enum mw_outcome { MW_SUCCESS, MW_FAILURE, MW_RESULT_UNKNOWN, MW_ATTEMPTED };
 enum mw_trigger {
 	MW_BY_NONE, MW_BY_EXEC, MW_BY_ARTIFACT_OPEN, MW_BY_QUIET, MW_BY_ANSWER, MW_BY_SIGNAL, MW_BY_EXIT, MW_BY_ADOPTED,
 	MW_BY_UNLOAD, MW_BY_REOPENED,
+	MW_BY_PROBE_ENTER, MW_BY_PROBE_RETURN, MW_BY_INFERENCE, MW_BY_DEVICE, MW_BY_ARTIFACT_READ, MW_BY_ARTIFACT_MAP,
+	MW_BY_DECLARED, MW_BY_LATE,
 };
 enum mw_ring { MW_RING_CONTROL, MW_RING_CONTROL_LARGE, MW_RING_EVENTS, MW_RING_EVENTS_LARGE, MW_RING_MAX };
 
@@ -50,7 +53,7 @@ enum mw_ring { MW_RING_CONTROL, MW_RING_CONTROL_LARGE, MW_RING_EVENTS, MW_RING_E
 /* Texts follow the header packed one after another, without terminators; seg[i] is the length of text i. */
 enum mw_segment {
 	MW_SEG_PATH,		/* open: resolved path; exec: resolved program; connect: none */
-	MW_SEG_ASKED,		/* open: name asked for, when it differs; exec: name given to execve */
+	MW_SEG_ASKED,		/* open: name asked for, when it differs; exec: name given to execve; lifecycle: detail */
 	MW_SEG_INTERPRETER,	/* exec only */
 	MW_SEG_CWD,		/* exec only */
 	MW_SEG_ARGV,		/* exec only: arguments, each ended by NUL */

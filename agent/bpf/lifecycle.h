@@ -235,6 +235,7 @@ static __noinline void artifact_opened(struct mw_scratch *s, struct task_struct 
 	__builtin_memset(scope->record.h.by_kind, 0, sizeof(scope->record.h.by_kind));
 	scope->record.h.lifecycle.inode = inode;
 	scope->record.h.lifecycle.device = device;
+	scope->record.h.seg[MW_SEG_ASKED] = 0;	/* the detail of a transition has its place */
 	if (s->used > MW_SMALL_SIZE - MW_HEADER_SIZE) {
 		/* The open's own record has the long path, on the same instance. */
 		__builtin_memset(scope->record.h.seg, 0, sizeof(scope->record.h.seg));

@@ -66,8 +66,10 @@ OUTCOMES = ("success", "failure", "unknown", "attempted")
 
 TRIGGERS = (
     "none", "exec", "artifact_open", "quiet", "answer", "signal", "exit", "adopted", "unload", "reopened",
+    "probe_enter", "probe_return", "inference", "device", "artifact_read", "artifact_map", "declared", "late",
 )
-"""Index = ``enum mw_trigger``: what made a lifecycle transition."""
+"""Index = ``enum mw_trigger``: what made a lifecycle transition. ``probe_*``: a framework's load function; ``device``: a GPU
+driver's entry; ``artifact_read``: its first bytes; ``artifact_map``: a known file was mapped; ``late``: recognised afterwards."""
 
 Type = Literal["string", "closed", "bool", "u8", "u16", "u32", "u64", "i32", "i64", "f64", "time", "strings"]
 
@@ -154,6 +156,8 @@ EVENT_FIELDS: tuple[Field, ...] = (
     _f("workload.id", "string", "agent", "serving application: its container, else its first tracked process",
        "host:2f0c1a2b-1234-55000000"),
     _f("workload.runtime", "string", "agent", "which server it is, as far as known", "uvicorn"),
+    _f("workload.runtime_version", "string", "agent", "its version, from the metadata of its package", "0.54.0"),
+    _f("workload.gpus", "string", "agent", "GPU device files that its processes hold, by number, joined by commas", "0,1"),
     _f("process.pid", "u32", "kernel", "thread group id in the initial namespace", 4711),
     _f("thread.id", "u32", "kernel", "thread that did it", 4712),
     _f("thread.role", "closed", "kernel", "main: thread group leader; worker: any other", "main", ("main", "worker")),
@@ -210,9 +214,13 @@ EVENT_FIELDS: tuple[Field, ...] = (
     _f("model.instance", "u64", "kernel", "one load of one model in one process; 0: none known", 7),
     _f("model.id", "string", "agent", "name of the model", "tiny-llama"),
     _f("model.revision", "string", "agent", "", "9d3e…"),
-    _f("model.digest", "string", "agent", "sha256 of the artifact, hex", "9f86d0…"),
+    _f("model.digest", "string", "agent", "sha256 of the artifact, of several files that of their sorted digests; hex",
+       "9f86d0…"),
     _f("model.format", "string", "agent", "", "gguf"),
     _f("model.source", "string", "agent", "hf_cache, ollama, folder, file", "file"),
+    _f("model.architecture", "string", "agent", "what the artifact says of its kind of network", "llama"),
+    _f("model.quantization", "string", "agent", "how its numbers are stored, where the format says so", "Q4_K_M"),
+    _f("model.base", "string", "agent", "adapters: the model they are made for, as they or their load name it", "org/base"),
     _f("model.path", "string", "agent", "artifact that identified the model", "/srv/model.gguf"),
     _f("lifecycle.phase", "closed", "kernel", "phase of the task at that moment", "load", PHASES),
     _f("lifecycle.scope", "closed", "kernel", "whether the task is inside a load: open, tail (100 ms quiet), none",
@@ -227,6 +235,8 @@ EVENT_FIELDS: tuple[Field, ...] = (
     _f("lifecycle.origin.age_s", "f64", "kernel", "seconds between leaving the scope and this event", 1.5),
     _f("lifecycle.from", "closed", "kernel", "lifecycle only: phase before", "load", PHASES),
     _f("lifecycle.trigger", "closed", "kernel", "lifecycle only: what made the transition", "quiet", TRIGGERS),
+    _f("lifecycle.detail", "string", "kernel", "lifecycle only: function of a probe, or what a process declared",
+       "llama_model_load_from_file"),
     _f("container.id", "string", "agent", "", "4f1d…"),
     _f("k8s.pod.uid", "string", "agent", "", ""),
     _f("truncated", "bool", "kernel", "a text of this event was longer than its record holds", False),

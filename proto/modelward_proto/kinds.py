@@ -31,6 +31,7 @@ class Kind(IntEnum):
     NET_LISTEN = 33
     LIFECYCLE = 48
     MODEL_IDENTITY = 49     # made by the agent, binds an instance to a model
+    LIBRARY = 50            # a library that probes know was mapped into a tracked process
     HOST_CANARY = 64        # the agent's own probe of a hook
     HOST_LOSS = 65          # made by the agent: events known to be lost, with loss.hop and loss.kind
     HOST_SILENT = 66        # made by the collector: an agent has not been heard of for a while
@@ -46,6 +47,7 @@ EVENT_NAMES: dict[int, str] = {
     Kind.NET_LISTEN: "listen",
     Kind.LIFECYCLE: "lifecycle",
     Kind.MODEL_IDENTITY: "model_identity",
+    Kind.LIBRARY: "library",
     Kind.HOST_CANARY: "canary",
     Kind.HOST_LOSS: "loss",
     Kind.HOST_SILENT: "agent_silent",

@@ -111,6 +111,8 @@ class Who:
     container: Container = HOST
     workload_id: str = ""
     runtime: str = ""
+    runtime_version: str = ""
+    gpus: str = ""
     workload: Workload | None = None
 
 
@@ -177,6 +179,8 @@ class Attribution:
             container=process.container or workload.container,
             workload_id=workload.id,
             runtime=workload.runtime,
+            runtime_version=workload.runtime_version,
+            gpus=workload.gpus,
             workload=workload,
         )
 

@@ -83,7 +83,7 @@ def exec_columns(rows: Rows, flags: Column, wall_offset_ns: int) -> dict[str, An
 def file_columns(rows: Rows, flags: Column, whos: list[Who], run: Column) -> dict[str, Any]:
     """The file of an open, an exec (numbers alone: its path is the program's) or a lifecycle change."""
     opened = rows.kind == Kind.FILE_OPEN
-    lifecycle = (rows.kind == Kind.LIFECYCLE) | (rows.kind == Kind.MODEL_IDENTITY)
+    lifecycle = (rows.kind == Kind.LIFECYCLE) | (rows.kind == Kind.MODEL_IDENTITY) | (rows.kind == Kind.LIBRARY)
     named = opened | (rows.kind == Kind.PROCESS_EXEC)
     path_at, whole_length = rows.spans(Segment.PATH)
     asked_at, asked_length = rows.spans(Segment.ASKED)
@@ -157,6 +157,7 @@ def lifecycle_columns(rows: Rows) -> dict[str, Any]:
         "lifecycle.origin.age_s": np.where(origin_time != 0, seconds(rows.time_ns, origin_time), 0.0),
         "lifecycle.from": closed("lifecycle.from", _only(change, rows.column("from_phase"))),
         "lifecycle.trigger": closed("lifecycle.trigger", _only(change, rows.column("trigger"))),
+        "lifecycle.detail": sparse(rows.count, _texts(rows, np.flatnonzero(change).tolist(), Segment.ASKED)),
     }
 
 

@@ -30,7 +30,7 @@ from modelward_agent.sensor.constants import Segment
 Column = npt.NDArray[Any]
 
 _REMEMBERED_MODELS = 16384
-_MODEL_TEXTS = ("id", "revision", "digest", "format", "source", "path")
+_MODEL_TEXTS = ("id", "revision", "digest", "format", "source", "architecture", "quantization", "base", "path")
 
 
 class Batch(Protocol):

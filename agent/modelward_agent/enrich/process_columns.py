@@ -87,6 +87,8 @@ def process_columns(rows: Rows, runs: Sightings, whos: list[Who], lines: dict[in
         "process.command_line": _with_own(texts["command_line"], run, lines),
         "workload.id": each("workload_id"),
         "workload.runtime": each("runtime"),
+        "workload.runtime_version": each("runtime_version"),
+        "workload.gpus": each("gpus"),
         "container.id": shared([who.container.id for who in whos], run),
         "k8s.pod.uid": shared([who.container.pod for who in whos], run),
     }

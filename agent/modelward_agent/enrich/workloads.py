@@ -42,6 +42,8 @@ class Workload:
     """The container is known, or it is known that there is none."""
     runtime: str = ""
     runtime_rank: int = 0
+    runtime_version: str = ""
+    gpus: str = ""
     model_folders: dict[bytes, None] = field(default_factory=dict)
 
 

@@ -42,6 +42,10 @@ class Identity:
     format: str = ""
     source: str = ""
     """hf_cache, ollama, folder or file."""
+    architecture: str = ""
+    quantization: str = ""
+    base: str = ""
+    """Of an adapter: the model that it is made for."""
     path: str = ""
 
 
@@ -56,6 +60,9 @@ def told_identity(path: bytes, told: object) -> Identity:
         digest=digest if isinstance(digest, str) and _DIGEST.match(digest) else "",
         format=_text(members.get("format")),
         source=_text(members.get("source")),
+        architecture=_text(members.get("architecture")),
+        quantization=_text(members.get("quantization")),
+        base=_text(members.get("base")),
         path=escape(path),
     )
 

@@ -80,4 +80,4 @@ def read_gguf(reader: Reader, head: bytes) -> Facts:
         # A large vocabulary may reach beyond what is read: what came before it counts.
         problem = str(e) if b"general.architecture" not in found else ""
     name = found.get(b"general.name") or found.get(b"general.basename") or ""
-    return Facts("gguf", name, found.get(b"general.version", ""), problem)
+    return Facts("gguf", name, found.get(b"general.version", ""), problem=problem)

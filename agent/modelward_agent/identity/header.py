@@ -16,6 +16,9 @@ class Facts:
     format: str
     name: str = ""
     revision: str = ""
+    architecture: str = ""
+    quantization: str = ""
+    base: str = ""
     problem: str = ""
     """Why the header could not be read to its end."""
 

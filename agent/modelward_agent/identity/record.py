@@ -16,7 +16,7 @@ from modelward_agent.identity.artifact import Artifact, Identity, told_identity
 from modelward_agent.sensor import records
 from modelward_agent.sensor.constants import REPEATS_RING, Segment
 
-_KEYS = ("id", "revision", "digest", "format", "source")
+_KEYS = ("id", "revision", "digest", "format", "source", "architecture", "quantization", "base")
 
 
 def identity_record(instance: int, artifact: Artifact, identity: Identity) -> bytes:
