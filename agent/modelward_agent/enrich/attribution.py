@@ -247,7 +247,7 @@ class Attribution:
         if container is not None:
             workload.container, workload.settled = container, True
         if sighting.group:
-            found = f"container:{container.id[:12]}" if container and container.id else ""
+            found = f"container:{container.short}" if container and container.id else ""
             workload.id = found or f"host:{self.entity_id(workload.root)}"
 
     def _container(self, key: Key, cgroup: int) -> Container | None:
