@@ -1,0 +1,1 @@
+"""``make phases``: is every event of real model servers tagged with the right phase, model and origin?"""
