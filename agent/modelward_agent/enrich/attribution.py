@@ -13,10 +13,11 @@ from pathlib import Path
 from modelward_proto.text import escape, quote_arguments
 
 from modelward_agent.enrich.containers import HOST, Container, parse_cgroups
+from modelward_agent.enrich.inspection import Inspector
 from modelward_agent.enrich.proc_files import ProcFiles, same_start
-from modelward_agent.enrich.process_table import NO_KEY, Key, Process, ProcessTable, Program
+from modelward_agent.enrich.process_table import IMAGE, NO_KEY, READY, Key, Process, ProcessTable, Program
 from modelward_agent.enrich.redact import redact
-from modelward_agent.enrich.runtime import guess
+from modelward_agent.enrich.runtime import Runtime, guess
 from modelward_agent.enrich.text_columns import clip
 from modelward_agent.enrich.workloads import Workload, Workloads
 
@@ -27,54 +28,12 @@ _CACHED_CGROUPS = 4096
 
 # Programs that copy, check or show a file and cannot run a model. Only where the system keeps programs: a
 # workload may name its own file so.
-_READERS = frozenset(
-    (
-        "b2sum",
-        "base64",
-        "cat",
-        "cksum",
-        "cmp",
-        "cp",
-        "dd",
-        "diff",
-        "du",
-        "file",
-        "find",
-        "grep",
-        "gzip",
-        "head",
-        "hexdump",
-        "install",
-        "ln",
-        "ls",
-        "lz4",
-        "md5sum",
-        "mv",
-        "od",
-        "pigz",
-        "rclone",
-        "restic",
-        "rsync",
-        "s3cmd",
-        "s5cmd",
-        "scp",
-        "sha1sum",
-        "sha256sum",
-        "sha512sum",
-        "shred",
-        "split",
-        "stat",
-        "strings",
-        "sum",
-        "tail",
-        "tar",
-        "wc",
-        "xxd",
-        "xz",
-        "zip",
-        "zstd",
-    )
-)
+_READERS = frozenset((
+    "b2sum", "base64", "cat", "cksum", "cmp", "cp", "dd", "diff", "du", "file", "find", "grep", "gzip", "head", "hexdump",
+    "install", "ln", "ls", "lz4", "md5sum", "mv", "od", "pigz", "rclone", "restic", "rsync", "s3cmd", "s5cmd", "scp",
+    "sha1sum", "sha256sum", "sha512sum", "shred", "split", "stat", "strings", "sum", "tail", "tar", "wc", "xxd", "xz",
+    "zip", "zstd",
+))
 _SYSTEM = ("/usr/bin/", "/bin/", "/usr/sbin/", "/sbin/", "/usr/local/bin/")
 
 
@@ -94,6 +53,8 @@ class Sighting:
     is_root: bool
     is_server: bool
     time_ns: int
+    ready: bool = False
+    """Some row of the run is of a phase in which libraries and models are loaded: warmup or serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,20 +86,23 @@ class Attribution:
         self.table = ProcessTable(limit=limit)
         self.workloads = Workloads()
         self._proc = ProcFiles(proc) if proc is not None else None
+        self._inspector = Inspector(proc) if proc is not None else None
         self._containers: dict[int, Container] = {}
 
     def entity_id(self, key: Key) -> str:
         """The process key as text; empty for no process."""
         return f"{self.boot_id[:8]}-{key[0]}-{key[1]}" if key != NO_KEY else ""
 
-    def executed(self, sighting: Sighting, path: bytes, arguments: Sequence[bytes]) -> str:
-        """A process runs another program from now on. Returns its whole command line, secrets redacted."""
+    def executed(self, sighting: Sighting, path: bytes, arguments: Sequence[bytes], asked: bytes = b"") -> str:
+        """A process runs another program from now on, by the name ``asked`` for. Returns its whole command line, secrets
+        redacted."""
         process = self._process(sighting, ask_proc=False)
         line = quote_arguments(redact(arguments))
         program = self._program(sighting.time_ns, path, arguments, line)
         # A root is a server of the list, or was there when it opened an artifact: what it executes after that
         # is neither.
-        process.run(replace(program, replaced_root=_is_root(sighting) and not sighting.is_server))
+        process.run(replace(program, replaced_root=_is_root(sighting) and not sighting.is_server, asked=asked[:_PATH]))
+        process.looked = 0
         return line
 
     def forked(self, parent: Sighting, child: Key) -> None:
@@ -166,7 +130,9 @@ class Attribution:
         workload = self.workloads.of(sighting.group, sighting.root)
         self._settle(workload, process, sighting)
         if _is_root(sighting) or sighting.is_server:
-            self.workloads.runs(workload, program.runtime, program.runtime_rank)
+            workload.runs(Runtime(program.runtime, program.runtime_rank))
+        if self._inspector is not None and not will_exec:
+            self._inspect(self._inspector, workload, process, program, sighting)
         return Who(
             entity_id=self.entity_id(process.key),
             parent_id=self.entity_id(sighting.parent),
@@ -183,6 +149,26 @@ class Attribution:
             gpus=workload.gpus,
             workload=workload,
         )
+
+    def _inspect(
+        self, inspector: Inspector, workload: Workload, process: Process, program: Program, sighting: Sighting
+    ) -> None:
+        """Look at a server's process once its program runs, and again once that is through with loading; at others that may run
+        a model of it, once they are."""
+        leading = _is_root(sighting) or sighting.is_server
+        wanted = (IMAGE if leading else 0) | (READY if sighting.ready else 0)
+        worth = leading or program.runtime_rank > 0
+        due = sighting.group and worth and not process.exited_ns and wanted & ~process.looked
+        if due and inspector.look(workload, process.key, program.asked):
+            process.looked |= wanted
+        for key, findings in inspector.found():
+            of = findings.workload
+            of.runs(findings.runtime)
+            of.holds(key, findings.gpus, self._alive)
+
+    def _alive(self, key: Key) -> bool:
+        process = self.table.get(key)
+        return process is not None and not process.exited_ns
 
     def _process(self, sighting: Sighting, *, ask_proc: bool = True) -> Process:
         process = self.table.get(sighting.key)

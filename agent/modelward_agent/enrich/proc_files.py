@@ -54,11 +54,22 @@ class ProcFiles:
 
     def cgroups(self, pid: int, start_ns: int) -> bytes | None:
         """/proc/PID/cgroup."""
-        text = self._read(pid, "cgroup", _MOST)
+        return self.text(pid, start_ns, "cgroup", _MOST)
+
+    def text(self, pid: int, start_ns: int, name: str, most: int) -> bytes | None:
+        """The start of a file of the process' folder in /proc."""
+        text = self._read(pid, name, most)
         started = self._stat(pid)
         if text is None or started is None or started[0] != start_ns // _TICK_NS:
             return None
         return text
+
+    def working_folder(self, pid: int) -> bytes:
+        """Its path; empty when the process is gone."""
+        try:
+            return os.readlink(f"{self._root}/{pid}/cwd".encode())
+        except OSError:
+            return b""
 
     def entered(self, key: tuple[int, int], parent: tuple[int, int]) -> bool:
         """Whether a process was put into a pid namespace from outside, as ``docker exec`` and probes do.

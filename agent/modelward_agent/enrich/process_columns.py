@@ -40,7 +40,7 @@ def replay(rows: Rows, runs: Sightings, boot: Attribution) -> tuple[list[Who], d
     def executed(row: int) -> str:
         line = rows.raw(row, Segment.ARGV)
         arguments = line.removesuffix(b"\0").split(b"\0") if line else []
-        return boot.executed(runs.actor(row), rows.raw(row, Segment.PATH), arguments)
+        return boot.executed(runs.actor(row), rows.raw(row, Segment.PATH), arguments, rows.raw(row, Segment.ASKED))
 
     for epoch in range(len(execs) + 1):
         if epoch:

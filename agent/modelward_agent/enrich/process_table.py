@@ -20,6 +20,8 @@ Key = tuple[int, int]
 
 NO_KEY: Key = (0, 0)
 KEEP_EXITED_NS = 600_000_000_000
+IMAGE, READY = 1, 2
+"""When a process is looked at: once its program runs, and once it is through with loading."""
 _PROGRAMS = 8
 _CHAIN = 12
 _NAME = 64
@@ -37,6 +39,8 @@ class Program:
     runtime_rank: int = 0
     replaced_root: bool = False
     """It took the place of the program for whose sake its process is tracked."""
+    asked: bytes = b""
+    """The name given to execve, where that was seen."""
 
     @property
     def name(self) -> str:
@@ -65,6 +69,8 @@ class Process:
     entered: bool = False
     """Started from outside its container's pid namespace, and not as its first process."""
     exited_ns: int = 0
+    looked: int = 0
+    """For what it was already looked at in /proc (``IMAGE``, ``READY``)."""
     programs: list[Program] = field(default_factory=list)
 
     def program(self, at_ns: int) -> Program:
@@ -132,7 +138,8 @@ class ProcessTable:
         process = self._processes.get(child)
         if process is None:
             program = parent.program(at_ns)
-            process = self.add(Process(child, programs=[program] if program is not NO_PROGRAM else []))
+            programs = [program] if program is not NO_PROGRAM else []
+            process = self.add(Process(child, programs=programs, looked=parent.looked & IMAGE))
         process.parent, process.parent_exact = parent.key, True
         process.root = process.root if process.root != NO_KEY else parent.root
         process.group = process.group or parent.group

@@ -4,10 +4,12 @@ once."""
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from modelward_proto.fields import PHASES
 from modelward_proto.kinds import Kind
 
 from modelward_agent.enrich.attribution import Sighting
@@ -17,6 +19,7 @@ from modelward_agent.sensor.constants import Flag
 Column = npt.NDArray[Any]
 
 _ROOT, _SERVER = int(Flag.ROOT), int(Flag.SERVER)
+_WARMUP, _SERVE = PHASES.index("warmup"), PHASES.index("serve")
 _MEMBERS = (
     "tgid",
     "start_ns",
@@ -47,6 +50,8 @@ class Sightings:
         self._own: dict[str, Column] = {name: rows.column(name) for name in _MEMBERS}
         self._own["flags"] = flags & np.uint32(_ROOT | _SERVER)
         self._time = rows.time_ns
+        phase = rows.column("phase")
+        self._loaded: Column = (phase == _WARMUP) | (phase == _SERVE)
         self._shown = self._own
         if len(self.fork_rows):
             self._shown = self._children_of_forks(rows)
@@ -54,7 +59,7 @@ class Sightings:
 
     def sighting(self, run: int) -> Sighting:
         """What the records of a run say of its process (of the child, in a fork row)."""
-        return self._sighting(self._shown, int(self.first[run]))
+        return replace(self._sighting(self._shown, int(self.first[run])), ready=bool(self._ready[run]))
 
     def actor(self, row: int) -> Sighting:
         """Who made the record of one row: the parent, in a fork row."""
@@ -97,6 +102,8 @@ class Sightings:
         place[by_first] = np.arange(len(different))
         self.first: Column = first[by_first]
         self.run: Column = place[run]
+        self._ready: Column = np.zeros(len(different), np.bool_)
+        self._ready[self.run[self._loaded]] = True
 
     def _sighting(self, columns: dict[str, Column], row: int) -> Sighting:
         at = {name: int(values[row]) for name, values in columns.items()}

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from modelward_agent.enrich.containers import HOST, Container
+from modelward_agent.enrich.gpus import joined
 from modelward_agent.enrich.process_table import NO_KEY, Key
+from modelward_agent.enrich.runtime import Runtime, join, shown
 
 _FOLDERS = 64
+_HOLDERS = 256
 _ENDPOINTS = 4096
 # Folders in which anything may lie: a model there does not make its neighbours part of the model.
 _SHARED = frozenset(
@@ -40,11 +44,30 @@ class Workload:
     root_sought: bool = False
     settled: bool = False
     """The container is known, or it is known that there is none."""
+    server: Runtime = field(default_factory=Runtime)
     runtime: str = ""
-    runtime_rank: int = 0
     runtime_version: str = ""
     gpus: str = ""
+    looks: int = 0
+    look_at: float = 0.0
+    """After many looks at its processes: not before then."""
+    gpu_holders: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     model_folders: dict[bytes, None] = field(default_factory=dict)
+
+    def runs(self, found: Runtime) -> None:
+        """A process of it was found to run this."""
+        joint = join(self.server, found)
+        if joint != self.server:
+            self.server = joint
+            self.runtime, self.runtime_version = shown(joint)
+
+    def holds(self, process: Key, gpus: tuple[str, ...], alive: Callable[[Key], bool]) -> None:
+        """A process of it has these GPU devices open."""
+        if not gpus and not self.gpu_holders:
+            return
+        holders = {key: held for key, held in self.gpu_holders.items() if alive(key)} | {process: gpus}
+        self.gpu_holders = dict(list(holders.items())[-_HOLDERS:])
+        self.gpus = joined(list(self.gpu_holders.values()))
 
 
 class Workloads:
@@ -67,11 +90,6 @@ class Workloads:
         else:
             self._groups.move_to_end(group)
         return workload
-
-    def runs(self, workload: Workload, runtime: str, rank: int) -> None:
-        """A root or server process of it runs this: the most specific guess stays."""
-        if rank > workload.runtime_rank:
-            workload.runtime, workload.runtime_rank = runtime, rank
 
     def loaded(self, workload: Workload, path: bytes) -> None:
         """It loaded a model from this file."""

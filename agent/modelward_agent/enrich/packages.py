@@ -1,0 +1,146 @@
+"""Which Python packages and libraries a process uses, from the files it maps and the names of package metadata folders.
+
+Everything here is said by the workload: it is for people to read, and nothing is opened but folders below the process's own
+root and, bounded, the script it runs. Nothing is executed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from modelward_agent.identity.opening import Place
+
+MAPS_BYTES = 4 << 20
+_FILES = 8192
+_FOLDERS = 8
+_ENTRIES = 8192
+_SCRIPT_BYTES = 65536
+_SITE = re.compile(rb"(/(?:[^/]+/)*?(?:site|dist)-packages)/([^/]+)")
+_LIBRARY = re.compile(
+    rb"([A-Za-z0-9_+.-]{1,64}?)(?:-[0-9a-f]{8})?(?:\.cpython-[^.]+|\.abi3)?\.so(?:\.([0-9]+(?:\.[0-9]+)+))?(?:\.[0-9]+)*\Z"
+)
+_METADATA = re.compile(rb"([A-Za-z0-9][A-Za-z0-9._-]{0,99})-([0-9][A-Za-z0-9.+!_]{0,63})(?:-py[0-9.]+)?\.(?:dist|egg)-info\Z")
+_VERSIONED = re.compile(rb"python[0-9]+(?:\.[0-9]+)?t?\Z")
+_IMPORT = re.compile(rb"^[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]{0,63})", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What was found of one process. Names of packages are in small letters with ``_``."""
+
+    packages: frozenset[str] = frozenset()
+    """top-level packages of which it maps a library"""
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    """stems of mapped libraries, such as ``libonnxruntime``, with the version in their names, or empty"""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """of the distributions installed where it takes packages from"""
+    imports: frozenset[str] = frozenset()
+    """top-level modules that its script names in import statements"""
+
+
+def mapped_files(maps: bytes) -> list[bytes]:
+    """Distinct paths of files in the text of /proc/PID/maps."""
+    found: dict[bytes, None] = {}
+    for line in maps.splitlines():
+        at = line.find(b"/")
+        if at < 0:
+            continue
+        found[line[at:].removesuffix(b" (deleted)")] = None
+        if len(found) >= _FILES:
+            break
+    return list(found)
+
+
+def look_up(
+    place: Place, mapped: Sequence[bytes], program: bytes, arguments: Sequence[bytes], cwd: bytes, asked: bytes = b""
+) -> Used:
+    """What a process uses.
+
+    Args:
+        place: the process's own root.
+        mapped: files that it maps.
+        program: its resolved program file.
+        cwd: its working folder, for a script with a relative name.
+        asked: the name that was given to execve, which shows the environment of an interpreter that is a link; may be empty.
+    """
+    packages: set[str] = set()
+    libraries: dict[str, str] = {}
+    folders: dict[bytes, None] = {}
+    for path in mapped:
+        if site := _SITE.match(path):
+            folders[site[1]] = None
+            packages.add(normal(site[2].split(b".")[0]))
+        if library := _LIBRARY.match(path[path.rfind(b"/") + 1 :]):
+            stem = library[1].decode("ascii")
+            libraries[stem] = _decoded(library[2]) or libraries.get(stem, "")
+    script = _script(arguments) if _VERSIONED.match(program[program.rfind(b"/") + 1 :]) else b""
+    for folder in _installed(place, program, asked, arguments, script):
+        folders[folder] = None
+    return Used(
+        packages=frozenset(packages),
+        libraries=libraries,
+        versions=_versions(place, list(folders)[:_FOLDERS]),
+        imports=_imports(place, script, cwd),
+    )
+
+
+def normal(name: bytes) -> str:
+    """A distribution's or module's name as metadata folders spell it."""
+    return re.sub(r"[-_.]+", "_", name.decode("ascii", "replace")).lower()
+
+
+def _versions(place: Place, folders: Iterable[bytes]) -> dict[str, str]:
+    """Versions by distribution; the first folder that has one counts, as it does for an import."""
+    found: dict[str, str] = {}
+    for folder in folders:
+        for name in place.names(folder, _ENTRIES):
+            if match := _METADATA.match(name):
+                found.setdefault(normal(match[1]), _decoded(match[2]))
+    return found
+
+
+def _installed(place: Place, program: bytes, asked: bytes, arguments: Sequence[bytes], script: bytes) -> list[bytes]:
+    """Folders of packages beside what a process runs: of the script's and the interpreter's environment, or of a program that
+    lies in a package itself."""
+    for path in (program, script):
+        if site := _SITE.match(path):
+            return [site[1]]
+    found: dict[bytes, None] = {}
+    for path in (script, asked, arguments[0] if arguments else b"", program):
+        folder, slash, _ = path.rpartition(b"/")
+        prefix, bin_, name = folder.rpartition(b"/")
+        if not slash or not path.startswith(b"/") or not bin_ or name not in (b"bin", b"sbin"):
+            continue
+        for version in place.names(prefix + b"/lib", 256):
+            if _VERSIONED.match(version):
+                found[b"%s/lib/%s/site-packages" % (prefix, version)] = None
+                found[b"%s/lib/%s/dist-packages" % (prefix, version)] = None
+    return list(found)
+
+
+def _script(arguments: Sequence[bytes]) -> bytes:
+    """The file that ``python ARGUMENTS`` runs; empty for a module, a command or none."""
+    position = 1
+    while position < min(len(arguments), 64):
+        word = arguments[position]
+        if word in (b"-m", b"-c", b"-"):
+            return b""
+        if word in (b"-W", b"-X"):
+            position += 1
+        elif not word.startswith(b"-"):
+            return word
+        position += 1
+    return b""
+
+
+def _imports(place: Place, script: bytes, cwd: bytes) -> frozenset[str]:
+    if not script:
+        return frozenset()
+    path = script if script.startswith(b"/") else cwd.rstrip(b"/") + b"/" + script
+    return frozenset(normal(name) for name in _IMPORT.findall(place.read(path, _SCRIPT_BYTES)))
+
+
+def _decoded(text: bytes | None) -> str:
+    return text.decode("ascii", "replace") if text else ""
