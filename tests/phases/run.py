@@ -25,6 +25,7 @@ from tests.stack import Whole
 
 APPS = Path(__file__).parent / "apps"
 TRUTH = Path(__file__).parent / "truth.py"
+_ROOT = Path(__file__).parents[2]
 _EVERY_S = 0.05
 
 
@@ -51,6 +52,9 @@ class Run:
         self.agent_started_ns = 0
         self._processes: Processes = whole.processes
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60.0, trust_env=False)
+        # A connection each, so that every worker has its share of health checks.
+        self._checks = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=5.0, trust_env=False,
+                                    limits=httpx.Limits(max_keepalive_connections=0))
         self._asking = threading.Lock()
         self._ended = threading.Event()
         self._prober = threading.Thread(target=self._probe, daemon=True)
@@ -82,7 +86,7 @@ class Run:
         # Marks are made by servers alone.
         environment = {name: value for name, value in self.environment.items() if name != "MODELWARD_TRUTH"}
         done = subprocess.run([self.python, self.programs / script, *map(self.filled, arguments)], cwd=self.models,
-                              env=environment, capture_output=True, text=True, timeout=600)
+                              env=environment | {"PYTHONPATH": f"{self.programs}:{_ROOT}"}, capture_output=True, text=True, timeout=600)
         if done.returncode:
             raise DemoError(f"{script} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
         self.note_digests()
@@ -130,6 +134,19 @@ class Run:
         for _ in range(times):
             self.post(path, {"features": [5.1, 3.5, 1.4, 0.2], **more})
 
+    def classify_when_ready(self, times: int) -> None:
+        """Predictions, once the server says that it is ready, whichever path health checks ask."""
+        self.wait_for(lambda: self._status("/health") < 400, "ready", self.server.patience_s)
+        self.classify(times)
+
+    def refused(self, path: str, body: Any) -> int:
+        """The status of an answer that is to be a refusal."""
+        return self._ask("POST", path, body).status_code
+
+    def calm(self, seconds: float) -> None:
+        """Nothing but health checks for a while."""
+        time.sleep(seconds)
+
     def _request(self, method: str, path: str, body: Any) -> Any:
         answer = self._ask(method, path, body)
         if answer.status_code >= 400:
@@ -140,12 +157,12 @@ class Run:
             return answer.json()
         return answer.text
 
-    def _ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
+    def _ask(self, method: str, path: str, body: Any = None, client: httpx.Client | None = None) -> httpx.Response:
         """Ask, and leave in the times of two files what a server may know of its client (tests/phases/truth.py)."""
         asked = time.time_ns()
         with self._asking:
             os.utime(self.client / "asked", ns=(asked, asked))
-        answer = self._http.request(method, path, json=body) if body is not None else self._http.request(method, path)
+        answer = (client or self._http).request(method, path, **({} if body is None else {"json": body}))
         if answer.status_code < 400:
             with self._asking:
                 before = (self.client / "answered").stat()
@@ -154,7 +171,7 @@ class Run:
 
     def _status(self, path: str) -> int:
         try:
-            return self._ask("GET", path).status_code
+            return self._ask("GET", path, client=self._checks).status_code
         except httpx.HTTPError:
             return 999
 
@@ -175,6 +192,7 @@ class Run:
         if self.process is None:
             return
         if self.server.stop is not None and self.process.poll() is None:
+            (self.client / "ending").touch()
             self.process.send_signal(self.server.stop)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(30)
@@ -183,6 +201,7 @@ class Run:
     def close(self) -> None:
         self.stop()
         self._http.close()
+        self._checks.close()
 
 
 @contextmanager

@@ -23,7 +23,6 @@ then ``serve``; after SIGTERM ``stop``. Answers are told by :class:`Answers` whe
 import contextlib
 import itertools
 import os
-import signal
 import threading
 import time
 
@@ -44,13 +43,13 @@ class _Life:
         self.served = False
         self.stopping = False
         self.sends_itself = False
-        self.siblings = False
+        self.siblings = ()  # labels of models that other processes of the server hold
         self.sending = 0
 
 
 _life = _Life()
 origins = {}
-"""Origin of the threads of each role, where it is not ``-``."""
+"""Origin of the threads of each role, where it is not ``-``; of all roles that are not named: under ``*``."""
 
 
 def _after_fork():
@@ -77,8 +76,9 @@ def mark(role, phase=None, model=None, origin=None):
     if not where:
         return
     with _lock:
-        name = ".".join((phase or _phase(), model or _model(), role, origin or origins.get(role, "-"),
-                         "%d-%d" % (os.getpid(), next(_numbers)), "truth"))
+        origin = origin or origins.get(role, origins.get("*", "-"))
+        name = ".".join((phase or _phase("~" in origin), model or _model(), role, origin,
+                         f"{os.getpid()}-{next(_numbers)}", "truth"))
         os.close(os.open(os.path.join(where, name), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
@@ -99,6 +99,18 @@ def loading(label, role="loader", replaces=False):
         raise
     _end(me, label, well=True, replaces=replaces)
     mark(role)
+
+
+@contextlib.contextmanager
+def loading_elsewhere(label):
+    """Around a call that has a thread which cannot be marked load the model."""
+    with _lock:
+        _life.loading["elsewhere"] = [label]
+    yield
+    with _lock:
+        del _life.loading["elsewhere"]
+        _life.models.append(label)
+        _life.first_loaded = _life.first_loaded or time.time_ns()
 
 
 def _end(me, label, well, replaces):
@@ -127,19 +139,38 @@ def unloaded(label, seen=False):
 
 
 def in_load(label, role="loader"):
-    """What a checkpoint calls while it is unpickled: see :class:`Witness`. Gives the label, as what is left of it."""
+    """What a checkpoint calls while it is unpickled: see :func:`Witness`. Gives the label, as what is left of it."""
     mark(role)
     return label
 
 
-class Witness:
-    """Put in a pickle, it marks when it is loaded: ``joblib.dump([Witness("iris"), model], path)``."""
+def pause_in_load(label, seconds):
+    """A load that takes its time, and marks every 20 ms of it."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        mark("loader")
+        time.sleep(0.02)
+    return label
 
-    def __init__(self, label):
-        self.label = label
+
+class Call:
+    """Put in a pickle, it is a call of one of this module's functions: ``joblib.dump([Witness("iris"), model], path)``."""
+
+    def __init__(self, function, *arguments):
+        self.function, self.arguments = function, arguments
 
     def __reduce__(self):
-        return in_load, (self.label,)
+        return self.function, self.arguments
+
+
+def Witness(label):
+    """Marks when it is unpickled."""
+    return Call(in_load, label)
+
+
+def Pause(label, seconds):
+    """Makes its load take so long."""
+    return Call(pause_in_load, label, seconds)
 
 
 class Answers:
@@ -150,6 +181,9 @@ class Answers:
         _life.sends_itself = True
 
     async def __call__(self, scope, receive, send):
+        if scope["type"] == "lifespan":
+            await self.app(scope, self._until_shutdown(receive), send)
+            return
         status = [0]
 
         async def told(message):
@@ -168,10 +202,19 @@ class Answers:
 
         await self.app(scope, receive, told)
 
+    def _until_shutdown(self, receive):
+        async def heard():
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                stopping(self.role)
+            return message
 
-def has_siblings():
-    """Other processes of the server answer as well: one of theirs may count for this process."""
-    _life.siblings = True
+        return heard
+
+
+def has_siblings(*labels):
+    """Other processes of the server load these models and answer as well: theirs may count for this process."""
+    _life.siblings = labels
 
 
 def answer_begins():
@@ -196,24 +239,8 @@ def answer_sent(begun):
         return bool(over) or first or again
 
 
-def stop_at(*signals, role="signal"):
-    """Mark ``stop`` from the delivery of a signal on, and let the handler that is there now go on with it."""
-    for number in signals or (signal.SIGTERM,):
-        before = signal.getsignal(number)
-
-        def handler(given, frame, before=before):
-            stopping(role)
-            if callable(before):
-                before(given, frame)
-            elif before == signal.SIG_DFL:
-                signal.signal(given, signal.SIG_DFL)
-                os.kill(os.getpid(), given)
-
-        signal.signal(number, handler)
-
-
 def stopping(role="main"):
-    """The process has got SIGTERM or SIGINT."""
+    """The process has got SIGTERM or SIGINT and sends no more answers. :class:`Answers` says it at the end of an application."""
     with _lock:
         _life.stopping = True
     mark(role)
@@ -232,17 +259,20 @@ def tick(role="ticker", every_s=0.02, origin=None):
     threading.Thread(target=run, name=role, daemon=True).start()
 
 
-def _phase():
+def _phase(of_tail=False):
     me = threading.get_ident()
+    # The signal is on its way, or has come and is not dealt with yet.
+    ending = "+stop" if _seen("ending") else ""
     if me in _life.loading:
-        return "load"
+        return "load" + ending
     if _life.stopping:
         return "stop"
     _ask_client()
     rest = _process_phase()
-    if me in _life.tails:
-        return rest if "load" in rest.split("+") else "load+" + rest
-    return rest
+    # Who came out of a tail is in it, too, until it ends.
+    if (me in _life.tails or (of_tail and not _life.served)) and "load" not in rest.split("+"):
+        rest = "load+" + rest
+    return rest + ending
 
 
 def _process_phase():
@@ -268,8 +298,12 @@ def _model():
     if _life.models:
         return "-"
     begun = {label for labels in _life.loading.values() for label in labels}
-    begun |= {label for label, _ in _life.tails.values()} | set(_life.failed)
+    begun |= {label for label, _ in _life.tails.values()} | set(_life.failed) | set(_life.siblings)
     return "+".join(["-", *sorted(begun)])
+
+
+def _seen(name):
+    return os.path.exists(os.path.join(os.environ.get("MODELWARD_CLIENT", ""), name))
 
 
 def _client():

@@ -9,11 +9,10 @@ from pydantic import BaseModel
 
 LABEL = os.environ.get("LABEL", "iris")
 if os.environ.get("SIBLINGS"):
-    truth.has_siblings()
+    truth.has_siblings(LABEL)
 # The threads of the pool are made by the loading thread, and before the first answer if that is a prediction.
 truth.origins["request"] = f"-+{LABEL}~"
 truth.tick(origin=os.environ.get("TICKER_ORIGIN"))
-truth.stop_at()
 truth.mark("main")
 with truth.loading(LABEL, "main"):
     model = joblib.load(os.environ["MODEL_PATH"])[1]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+
 from tests.phases.run import Run
 from tests.phases.server import Model, Server
 
 IRIS = {"iris": Model("iris.joblib")}
+BOTH = {**IRIS, "roses": Model("roses.joblib")}
 UVICORN = ("{python}", "-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--log-level", "warning")
+GUNICORN = ("{python}", "{bin}/gunicorn", "--workers", "2", "--worker-class", "uvicorn.workers.UvicornWorker", "--bind", "127.0.0.1:{port}",
+            "--config", "gunicorn_hooks.py")
+MODEL_PATH = {"MODEL_PATH": "{models}/iris.joblib"}
 
 
 def classify(run: Run) -> None:
@@ -15,7 +21,68 @@ def classify(run: Run) -> None:
     run.classify(60)
 
 
+def lazy(run: Run) -> None:
+    """The first request loads; the loop has answered health checks before and goes on answering them."""
+    run.ready()
+    run.calm(0.5)
+    run.classify(60)
+
+
+def swap(run: Run) -> None:
+    """The same file anew, then another in its place, while requests go on; then a second beside it."""
+    lazy(run)
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            run.classify(1, model="iris")
+            run.calm(0.05)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        run.make("make_joblib.py", "iris.joblib=slow")
+        run.post("/load", {"model": "iris", "replaces": "iris"})
+        run.calm(0.3)
+        run.make("make_joblib.py", "roses.joblib")
+        run.post("/load", {"model": "roses"})
+        run.classify(20, model="roses")
+    finally:
+        ended.set()
+        asking.join()
+    run.classify(20, model="iris")
+
+
+def background(run: Run) -> None:
+    """Refused until it is loaded, though the server lives."""
+    run.ready("/live")
+    run.classify_when_ready(60)
+
+
+def complete(run: Run) -> None:
+    """Completions of a llama."""
+    run.ready()
+    for number in range(40):
+        run.post("/v1/completions", {"prompt": f"a b c {number}", "max_tokens": 4})
+
+
 SERVERS = [
     Server("uvicorn import", (*UVICORN, "plain_app:app"), IRIS, classify, make=("make_joblib.py", "iris.joblib"),
-           variables={"MODEL_PATH": "{models}/iris.joblib"}, short=True),
+           variables=MODEL_PATH, short=True),
+    Server("uvicorn lazy", (*UVICORN, "lazy_app:app"), IRIS, lazy, make=("make_joblib.py", "iris.joblib"),
+           variables={"MODELS": "{models}"}, short=True),
+    Server("uvicorn background", (*UVICORN, "background_app:app"), IRIS, background, make=("make_joblib.py", "iris.joblib=slow"),
+           variables=MODEL_PATH, short=True),
+    Server("uvicorn background, health 200", (*UVICORN, "background_app:app"), IRIS, background, health="/live",
+           make=("make_joblib.py", "iris.joblib=slow"), variables=MODEL_PATH),
+    Server("uvicorn swap", (*UVICORN, "lazy_app:app"), BOTH, swap, make=("make_joblib.py", "iris.joblib"),
+           variables={"MODELS": "{models}"}, short=True),
+    Server("uvicorn workers", (*UVICORN, "--workers", "2", "plain_app:app"), IRIS, classify, make=("make_joblib.py", "iris.joblib"),
+           variables={**MODEL_PATH, "SIBLINGS": "1"}, short=True),
+    Server("gunicorn", (*GUNICORN, "plain_app:app"), IRIS, classify, make=("make_joblib.py", "iris.joblib"),
+           variables={**MODEL_PATH, "SIBLINGS": "1"}, short=True),
+    Server("gunicorn preload", (*GUNICORN, "--preload", "plain_app:app"), IRIS, classify, make=("make_joblib.py", "iris.joblib"),
+           variables={**MODEL_PATH, "SIBLINGS": "1", "PRELOAD": "1"}, short=True),
+    Server("llama.cpp", ("{python}", "llama_app.py", "{models}/little.gguf", "{port}"), {"little": Model("little.gguf")}, complete,
+           make=("make_llama.py",), listed=False, short=True),
 ]
