@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from modelward_proto.kinds import EVENT_NAMES, Kind
 
+from modelward_agent.hints.hint import Hint
+from modelward_agent.hints.listening import Hints
 from modelward_agent.pending import MAX_RECORDS, Part, Pending
 from modelward_agent.proving import Proof
 from modelward_agent.reading import Reading
@@ -65,6 +67,7 @@ class Source(Protocol):
     def counters(self) -> dict[tuple[str, str], int]: ...
     def doors(self) -> Sequence[DoorReport]: ...
     def canary(self, id: str) -> None: ...
+    def declare(self, hint: Hint) -> None: ...
     def detach(self) -> None: ...
     def close(self) -> None: ...
     def leave(self) -> None: ...
@@ -75,14 +78,15 @@ class Drainer:
 
     def __init__(
         self, sensor: Source, writer: SpoolWriter, sender: SenderProcess, proof: Proof | None = None,
-        mode: str = "watching", reason: str = "",
+        mode: str = "watching", reason: str = "", hints: Hints | None = None,
     ) -> None:
-        """``mode`` and ``reason``: what the heartbeat says of the hooks."""
+        """``mode`` and ``reason``: what the heartbeat says of the hooks. ``hints``: what processes say of themselves."""
         self._sensor = sensor
         self._mode, self._reason = mode, reason
         self._writer = writer
         self._sender = sender
         self._proof = proof or Proof()
+        self._hints = hints or Hints("")
         self._pending = Pending(writer.layout)
         self._parts: list[tuple[Reading, Part]] = []
         """Taken from ``pending`` and not written yet, because the disk refused."""
@@ -160,6 +164,7 @@ class Drainer:
         if now >= self._tick_at:
             self._sensor.tick()
             self._tick_at = now + TICK_S
+        self._hints.deliver(self._sensor)
         self._drain()
         if now >= self._repeats_at:
             self._repeats()
@@ -332,7 +337,7 @@ class Drainer:
         ]
         return {
             "ledger": ledger,
-            "doors": self._proof.applied(self._sensor.doors()),
+            "doors": self._proof.applied([*self._sensor.doors(), *self._hints.doors()]),
             "problems": [p for p in problems if p],
             "spool_bytes": self._writer.bytes,
             "last_number": self._writer.last_number,

@@ -14,6 +14,7 @@ from modelward_agent.spool.batch import Layout
 
 if TYPE_CHECKING:
     from modelward_agent.drainer import Source
+    from modelward_agent.hints.hint import Hint
     from modelward_agent.sensor.rings import Drained
 
 
@@ -48,6 +49,9 @@ class NoSensor:
     def canary(self, id: str) -> None:
         """Raises SensorError: nothing would see it."""
         raise SensorError(f"no hook is attached on this host: {self._why}")
+
+    def declare(self, hint: Hint) -> None:
+        return
 
     def detach(self) -> None:
         return

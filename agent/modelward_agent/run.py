@@ -24,6 +24,7 @@ def run(settings: AgentSettings) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from modelward_agent import privileges
     from modelward_agent.drainer import Drainer, Source
+    from modelward_agent.hints.listening import Hints
     from modelward_agent.proving import Proof
     from modelward_agent.sensor import mounts, pins, records
     from modelward_agent.sensor.errors import SensorError
@@ -79,7 +80,8 @@ def run(settings: AgentSettings) -> int:
         "settings": asdict(settings), "agent_id": agent_id.hex(), "epoch": writer.folder.epoch.hex(),
         "spool": str(writer.folder.path), "boot_id": boot_id,
     }
-    drainer = Drainer(source, writer, SenderProcess(begin), proof, watch.mode, watch.reason)
+    hints = Hints(settings.hint_socket)
+    drainer = Drainer(source, writer, SenderProcess(begin), proof, watch.mode, watch.reason, hints)
     begin["status"] = drainer.status()
     notify("READY=1")
     log.info("running", extra={
@@ -93,6 +95,7 @@ def run(settings: AgentSettings) -> int:
         drainer.run(stopping, keep_hooks=settings.keep_hooks)
     finally:
         notify("STOPPING=1")
+        hints.close()
         watch.end(keep_hooks=settings.keep_hooks)
     folder.end_run()
     lock.release()

@@ -32,6 +32,10 @@ class AgentSettings:
     tls_ca: str = setting("", "PEM certificates that the collector's must come from", metavar="FILE")
     tls_cert: str = setting("", "PEM certificate of this agent; it names the host", metavar="FILE")
     tls_key: str = setting("", "PEM private key of this agent", metavar="FILE")
+    hint_socket: str = setting(
+        "/run/modelward/hint.sock", "where processes may say which phase they are in (docs/hints.md); empty: nowhere",
+        metavar="PATH",
+    )
     keep_hooks: bool = setting(False, "on SIGTERM leave the hooks in the kernel, so that a restart or an upgrade leaves no gap")
     crash_limit: int = setting(
         3, "after so many crashes within ten minutes run without hooks, and tell the collector why; 0: never", metavar="TIMES"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ import pytest
 from modelward_agent import drainer as drainer_module
 from modelward_agent import proving, supervise
 from modelward_agent.drainer import Drainer
+from modelward_agent.hints.hint import Hint
+from modelward_agent.hints.listening import Hints
 from modelward_agent.proving import Proof
 from modelward_agent.sensor.doors import DoorReport
 from modelward_agent.sensor.progress import Progress
@@ -25,6 +28,7 @@ from modelward_agent.spool.batch import Layout
 from modelward_agent.spool.reader import SpoolReader
 from modelward_agent.spool.writer import SpoolFull, SpoolWriter
 from modelward_agent.supervise import SenderProcess, StateError, StateLock
+from modelward_proto.fields import PHASES
 from modelward_proto.kinds import Kind
 
 from tests.unit.test_agent_spool import LAYOUT, LIMIT, NOTHING, records
@@ -92,6 +96,9 @@ class FakeSensor:
         if id == "bad":
             raise ValueError("not that one")
 
+    def declare(self, hint: Hint) -> None:
+        self.did.append(f"declare {PHASES[hint.phase]}")
+
     def detach(self) -> None:
         self.did.append("detach")
 
@@ -124,12 +131,13 @@ def agent(tmp_path: Path) -> Iterator[Callable[..., tuple[Drainer, FakeSensor, S
     senders: list[SenderProcess] = []
 
     def make(
-        script: Sequence[Drained] = (), *, sender: str = IDLE, limit: int = LIMIT, sensor: FakeSensor | None = None
+        script: Sequence[Drained] = (), *, sender: str = IDLE, limit: int = LIMIT, sensor: FakeSensor | None = None,
+        hints: Hints | None = None,
     ) -> tuple[Drainer, FakeSensor, SpoolWriter]:
         sensor = sensor or FakeSensor(list(script))
         writer = SpoolWriter(tmp_path / "spool", LAYOUT, limit_bytes=limit, boot_id="boot-1")
         senders.append(SenderProcess({}, command=("-c", sender)))
-        return Drainer(sensor, writer, senders[-1], Proof(("true",))), sensor, writer
+        return Drainer(sensor, writer, senders[-1], Proof(("true",)), hints=hints), sensor, writer
 
     yield make
     for sender in senders:
@@ -452,6 +460,18 @@ def test_hook_that_was_not_proven_is_tried_again_before_it_is_a_problem(
     )
     proof = result(Proof((sys.executable, str(script), str(tmp_path / "mark"))))
     assert (proof.problem, proof.applied([DoorReport("exec", "", "", False, "")])[0]["proven"]) == ("", True)
+
+
+def test_what_a_process_declares_reaches_the_sensor_and_the_heartbeat_tells_that_it_can(
+    agent: Callable[..., Any], tmp_path: Path
+) -> None:
+    hints = Hints(str(tmp_path / "hint.sock"))
+    drainer, sensor, _ = agent(hints=hints)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+        end.sendto(b"PHASE=serve", str(tmp_path / "hint.sock"))
+    turn(drainer, lambda: "declare serve" in sensor.did)
+    assert [door["door"] for door in drainer.status()["doors"] if door["effect"] == "declared"] == ["unix socket"]
+    hints.close()
 
 
 def test_check_that_says_nothing_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ NEEDED = {
     "agent_silent",
     "agent_twice",
     "events_lost",
+    "phase_lie",
 }
 
 

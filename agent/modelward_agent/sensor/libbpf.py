@@ -38,6 +38,21 @@ class _TestRun(ctypes.Structure):
     )
 
 
+class _IteratorInfo(ctypes.Structure):
+    """union bpf_iter_link_info, for iterators over tasks. Numbers are in the caller's PID namespace."""
+
+    _fields_ = (("tid", c_uint32), ("pid", c_uint32), ("pid_fd", c_uint32), ("rest", c_uint32))
+
+
+class _LinkOptions(ctypes.Structure):
+    """struct bpf_link_create_opts, as far as libbpf 1.1 has it."""
+
+    _fields_ = (
+        ("sz", c_size_t), ("flags", c_uint32), ("iter_info", c_void_p), ("iter_info_len", c_uint32),
+        ("target_btf_id", c_uint32),
+    )
+
+
 @cache
 def _load() -> ctypes.CDLL:
     try:
@@ -232,9 +247,15 @@ class Program:
         _check(fd, self.name)
         return Link(self._library, fd)
 
-    def iterate(self) -> bytes:
-        """Run an iterator program over everything once and return what it wrote. Raises OSError."""
-        link = self._link(self._library.bpf_link_create(self.fd, 0, _ITERATOR, None))
+    def iterate(self, process: int = 0) -> bytes:
+        """Run an iterator program over everything once and return what it wrote. Raises OSError.
+
+        Args:
+            process: only over its threads, where the kernel can do so (6.1); it may be over everything all the same.
+        """
+        about = _IteratorInfo(pid=process)
+        options = _LinkOptions(ctypes.sizeof(_LinkOptions), 0, ctypes.addressof(about), ctypes.sizeof(about))
+        link = self._link(self._library.bpf_link_create(self.fd, 0, _ITERATOR, byref(options) if process else None))
         try:
             fd = int(self._library.bpf_iter_create(link.fd))
             _check(fd, f"iterator {self.name}")

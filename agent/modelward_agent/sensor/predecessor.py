@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from modelward_agent.hints.hint import Hint
 from modelward_agent.sensor import records
 from modelward_agent.sensor.doors import DoorReport
 from modelward_agent.sensor.errors import SensorError
@@ -43,6 +44,9 @@ class Predecessor(Reader):
 
     def predecessors(self) -> list[Predecessor]:
         return []
+
+    def declare(self, hint: Hint) -> None:
+        """It does not hear any more."""
 
     def canary(self, id: str) -> None:
         """Raises SensorError."""

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from modelward_agent.hints.declaring import declare
+from modelward_agent.hints.hint import Hint
 from modelward_agent.sensor import libbpf, records
 from modelward_agent.sensor.about import About
 from modelward_agent.sensor.adopt import adopt_descendants, adopt_running, exclude, running_servers
@@ -225,6 +227,12 @@ class Sensor(Reader):
             raise SensorError(f"the program of a test alert cannot be started: {e}") from e
         finally:
             self._wish(own, before)
+
+    def declare(self, hint: Hint) -> None:
+        """A process said which phase it is in: it is told of, and believed where that makes us stricter with it."""
+        # In a PID namespace of its own the agent knows processes by other numbers than the kernel side.
+        if self._pid == os.getpid():
+            declare(self._kernel, hint)
 
     def _map_wanted(self, pid: int) -> int:
         with contextlib.suppress(OSError):
