@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from modelward_proto.fields import PHASES
-
 MOST_BYTES = 4096
-_DECLARABLE = ("load", "warmup", "serve", "stop")
+_PHASES = {b"load": 2, b"warmup": 3, b"serve": 4, b"stop": 5}
+"""``enum mw_phase``: those that can be declared."""
 _DETAIL = 63
 """``MW_DETAIL`` of ``agent/bpf/state.h``, without the NUL that ends it."""
 _DIGEST = re.compile(rb"(?:sha256:)?([0-9a-f]{64})\Z")
@@ -21,7 +20,7 @@ class Hint:
 
     pid: int
     phase: int
-    """index in ``PHASES``"""
+    """``enum mw_phase``"""
     thread: int
     """number of the thread in the process' own PID namespace; 0: the first one"""
     detail: bytes
@@ -33,11 +32,11 @@ class Hint:
 def parse(raw: bytes, pid: int, sent_ns: int) -> Hint | None:
     """Understand a datagram; None when it declares no phase. Names that are not known are for a later version."""
     told = dict(line.split(b"=", 1) for line in raw.split(b"\n") if b"=" in line)
-    phase = told.get(b"PHASE", b"").decode("ascii", "replace")
+    phase = _PHASES.get(told.get(b"PHASE", b""))
     thread = told.get(b"THREAD", b"0")
-    if phase not in _DECLARABLE or not (thread.isdigit() and len(thread) < 10):
+    if phase is None or not (thread.isdigit() and len(thread) < 10):
         return None
     digest = _DIGEST.match(told.get(b"DIGEST", b""))
     end = b"@" + digest[1][:_DIGEST_SHOWN] if digest else b""
     model = told.get(b"MODEL", b"").replace(b"\0", b"")[: _DETAIL - len(end)]
-    return Hint(pid, PHASES.index(phase), int(thread), model + end, sent_ns)
+    return Hint(pid, phase, int(thread), model + end, sent_ns)
