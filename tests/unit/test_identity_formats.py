@@ -43,7 +43,7 @@ def archive(*names: str) -> bytes:
 
 
 def test_gguf_name_is_not_read(tmp_path: Path) -> None:
-    assert facts(write_gguf(tmp_path / "a.gguf")) == Facts("gguf", "Tiny Llama", "v7")
+    assert facts(write_gguf(tmp_path / "a.gguf")) == Facts("gguf", "Tiny Llama", "v7", "llama")
 
 
 def test_gguf_name_behind_a_large_vocabulary_is_not_read(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_gguf_is_known_by_its_ending_only(tmp_path: Path) -> None:
 
 def test_safetensors_title_is_not_read(tmp_path: Path) -> None:
     made = write_safetensors(tmp_path / "m.safetensors", **{"modelspec.title": "Small", "format": "pt"})
-    assert facts(made) == Facts("safetensors", "Small")
+    assert facts(made) == Facts("safetensors", "Small", quantization="F32")
     assert facts(made, b"0123abcd").format == "safetensors"
 
 

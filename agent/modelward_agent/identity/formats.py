@@ -5,65 +5,95 @@ Reads a bounded part of the file and interprets headers alone. Nothing is unpick
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Callable
 
+from modelward_agent.identity.boosters import (
+    is_lightgbm,
+    is_xgboost_json,
+    is_xgboost_ubjson,
+    read_lightgbm,
+    read_xgboost_json,
+    read_xgboost_ubjson,
+)
+from modelward_agent.identity.compression import is_compressed
 from modelward_agent.identity.gguf_header import read_gguf
-from modelward_agent.identity.header import NAME, Facts, HeaderError, Reader
-from modelward_agent.identity.zip_directory import read_zip
+from modelward_agent.identity.hdf5_header import read_hdf5
+from modelward_agent.identity.header import Budget, Draft, Facts, HeaderError, Reader
+from modelward_agent.identity.json_models import json_format, read_json_model
+from modelward_agent.identity.onnx_header import is_onnx, read_onnx
+from modelward_agent.identity.pickles import is_pickle, read_compressed, read_pickle
+from modelward_agent.identity.safetensors_header import read_safetensors
+from modelward_agent.identity.saved_model import read_saved_model
+from modelward_agent.identity.tflite_header import read_tflite
+from modelward_agent.identity.zip_models import read_zip
 
 _HEAD = 4096
-_SAFETENSORS_MOST = 16 << 20
 
 
-def read_facts(fd: int, size: int, file_name: bytes) -> Facts:
-    """Facts of an open artifact. Of a damaged or hostile header there is the format, and what is wrong with it."""
-    reader = Reader(fd, size)
+def read_facts(fd: int, size: int, file_name: bytes, budget: Budget | None = None) -> Facts:
+    """Facts of an open artifact. Of a damaged or hostile header what was found before, and what is wrong with it."""
+    reader = Reader(fd, size, budget)
     extension = file_name.rpartition(b".")[2].lower().decode("ascii", "replace")
     try:
         head = reader.at(0, min(size, _HEAD))
     except (OSError, HeaderError) as e:
         return Facts(format_by_extension(extension), problem=str(e))
-    name, read = _recognise(head, extension, file_name)
-    if read is None:
-        return Facts(name)
-    try:
-        return read(reader, head)
-    except (OSError, ValueError, struct.error, RecursionError, MemoryError, OverflowError) as e:
-        return Facts(name, problem=str(e) or type(e).__name__)
+    draft, read = _recognise(head, extension, file_name)
+    if read is not None:
+        try:
+            read(reader, head, draft)
+        except (OSError, ValueError, struct.error, RecursionError, MemoryError, OverflowError) as e:
+            draft.problem = str(e) or type(e).__name__
+    return draft.facts()
 
 
-Read = Callable[[Reader, bytes], Facts]
+Read = Callable[[Reader, bytes, Draft], None]
 
 
-def _recognise(head: bytes, extension: str, file_name: bytes) -> tuple[str, Read | None]:
-    if head[:4] in (b"GGUF", b"FUGG"):
-        return "gguf", read_gguf
-    if head[:4] in (b"tjgg", b"fmgg", b"lmgg", b"algg"):
-        return "ggml", None
-    if head[:4] == b"PK\x03\x04":
-        return "zip", read_zip
+def _recognise(head: bytes, extension: str, file_name: bytes) -> tuple[Draft, Read | None]:
+    by_extension = format_by_extension(extension)
+    for begins, name, read in _BY_MAGIC:
+        if head.startswith(begins):
+            return Draft(name), read
     if head[:8] == b"\x89HDF\r\n\x1a\n":
-        return ("keras" if extension in ("h5", "keras", "hdf5") else "hdf5"), None
-    if head[:6] == b"\x93NUMPY":
-        return "numpy", None
+        return Draft("keras" if extension in ("h5", "keras", "hdf5") else "hdf5"), read_hdf5
     if head[4:8] == b"TFL3":
-        return "tflite", None
+        return Draft("tflite"), read_tflite
     if head[8:9] == b"{" and (extension == "safetensors" or b'"dtype"' in head or b"__metadata__" in head):
-        return "safetensors", _safetensors
-    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return _pickle(head, extension), None
-    if extension == "joblib" and head[:2] in _COMPRESSED:
-        return "joblib", None
+        return Draft("safetensors"), read_safetensors
+    if is_pickle(head):
+        return Draft("joblib" if extension == "joblib" else "pickle"), read_pickle
     if file_name == b"saved_model.pb":
-        return "saved_model", None
-    if _is_onnx(head):
-        return "onnx", None
-    return format_by_extension(extension), None
+        return Draft("saved_model"), read_saved_model
+    if by_json := json_format(file_name):
+        return Draft(by_json), read_json_model
+    for is_one, name, read in _BOOSTERS:
+        if is_one(head):
+            return Draft(name), read
+    if is_compressed(head):
+        return Draft(by_extension), read_compressed
+    if is_onnx(head):
+        return Draft("onnx"), read_onnx
+    if by_extension in ("pickle", "joblib"):
+        # The oldest pickles have no first byte of their own.
+        return Draft(by_extension), read_pickle
+    return Draft(by_extension), None
 
 
-_COMPRESSED = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda", b"\x1f\x8b", b"BZ", b"\xfd7", b"\x04\x22")
+_BY_MAGIC: tuple[tuple[tuple[bytes, ...], str, Read | None], ...] = (
+    ((b"GGUF", b"FUGG"), "gguf", read_gguf),
+    ((b"tjgg", b"fmgg", b"lmgg", b"algg"), "ggml", None),
+    ((b"PK\x03\x04",), "zip", read_zip),
+    ((b"\x93NUMPY",), "numpy", None),
+    ((b"ftrt", b"ptrt"), "tensorrt", None),
+    ((b"CBM1",), "catboost", None),
+)
+_BOOSTERS: tuple[tuple[Callable[[bytes], bool], str, Read], ...] = (
+    (is_xgboost_json, "xgboost", read_xgboost_json),
+    (is_xgboost_ubjson, "xgboost", read_xgboost_ubjson),
+    (is_lightgbm, "lightgbm", read_lightgbm),
+)
 _EXTENSIONS = {
     "safetensors": "safetensors",
     "gguf": "gguf",
@@ -97,60 +127,3 @@ _EXTENSIONS = {
 def format_by_extension(extension: str) -> str:
     """The format that a file's ending tells, for a file that cannot be read or says nothing itself."""
     return _EXTENSIONS.get(extension, "unknown")
-
-
-def _pickle(head: bytes, extension: str) -> str:
-    if b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19" in head[:32]:
-        return "torch"
-    if extension == "joblib" or b"joblib" in head:
-        return "joblib"
-    return "pickle"
-
-
-def _safetensors(reader: Reader, head: bytes) -> Facts:
-    length = struct.unpack_from("<Q", head)[0]
-    if length > _SAFETENSORS_MOST:
-        return Facts("safetensors", problem="the header is too large")
-    told = json.loads(reader.at(8, length))
-    metadata = told.get("__metadata__") if isinstance(told, dict) else None
-    if not isinstance(metadata, dict):
-        return Facts("safetensors")
-    for key in ("modelspec.title", "general.name", "model_name", "name"):
-        if isinstance(value := metadata.get(key), str) and value:
-            return Facts("safetensors", value[:NAME])
-    return Facts("safetensors")
-
-
-_ONNX_NUMBERS, _ONNX_TEXTS = (1, 5), (2, 3, 4, 6, 7, 8, 14, 20, 25)
-_ONNX_GRAPH, _ONNX_IMPORTS = 7, 8
-
-
-def _is_onnx(head: bytes) -> bool:
-    """Whether it begins like an ONNX ModelProto: version and producer, then the graph or the operator
-    sets."""
-    at, fields = 0, 0
-    while at < len(head) and fields < 16:
-        tag, at = _varint(head, at)
-        value, at = _varint(head, at)
-        field, wire = tag >> 3, tag & 7
-        if value < 0 or not ((wire == 0 and field in _ONNX_NUMBERS) or (wire == 2 and field in _ONNX_TEXTS)):
-            return False
-        if field in (_ONNX_GRAPH, _ONNX_IMPORTS):
-            return fields > 0
-        if wire == 2:
-            at += value
-        fields += 1
-    return False
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 64, 7):
-        if at >= len(data):
-            return -1, len(data)
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    return -1, len(data)
