@@ -130,13 +130,15 @@ static __noinline int found_artifact(struct task_struct *task, struct file *file
 	if (reading && !g->listening) {
 		s->h.file.inode = number;
 		s->h.file.device = device;
+		describe_opening(s, dentry, MW_BY_ADOPTED);
+		s->opening.evidence = MW_RECONSTRUCTED;
+		stem_of(s->opening.stem, &name);
 		artifact_opened(s, task, t);
 		goto out;
 	}
 	instance = new_id();
-	__sync_fetch_and_add(&g->loads, 1);
-	count_instance(&g->instance, &g->instance_inode, &g->instance_device, &g->instances, instance, number, device);
-	count_instance(&t->instance, &t->instance_inode, &t->instance_device, &t->instances, instance, number, device);
+	add_model(&g->models, instance, number, device);
+	add_model(&t->models, instance, number, device);
 	__sync_fetch_and_add(&g->loaded, 1);
 	__sync_val_compare_and_swap(&g->phase, MW_PHASE_START, MW_PHASE_WARMUP);
 	s->h.instance = instance;

@@ -3,6 +3,12 @@
 #define MODELWARD_CONTEXT_H
 
 #include "emit.h"
+#include "models.h"
+
+/* A transition in one word: enum mw_scope afterwards and these flags, the two phases, what brought it about. */
+#define MOVE(from, to, trigger)	((u32)(from) << 8 | (u32)(to) << 12 | (u32)(trigger) << 16)
+#define MW_FAILED	(1u << 2)
+#define MW_SAID		(1u << 3)	/* the process said so itself */
 
 static __always_inline struct mw_task *leader_state(struct task_struct *task)
 {
@@ -42,36 +48,139 @@ static __always_inline struct mw_task *state_of(struct task_struct *task)
 	return t;
 }
 
+/* Tell of a transition on the control ring, in a copy of a record of the same task. */
+static __noinline int tell_from(void *record, u32 move, const char *detail)
+{
+	u32 from = move >> 8 & 15, to = move >> 12 & 15;
+	u64 number = next_number(MW_RING_CONTROL);
+	struct mw_small *r;
+	u32 used;
+	long n;
+
+	count(MW_HOP_SEEN, MW_LIFECYCLE);
+	r = bpf_ringbuf_reserve(&ring_control, MW_SMALL_SIZE, 0);
+	if (!r) {
+		count(MW_HOP_DROPPED, MW_LIFECYCLE);
+		return 0;
+	}
+	bpf_probe_read_kernel(r, MW_SMALL_SIZE, record);
+	r->h.number = number;
+	r->h.cpu = bpf_get_smp_processor_id();
+	r->h.ring = MW_RING_CONTROL;
+	r->h.time_ns = bpf_ktime_get_boot_ns();
+	r->h.kind = MW_LIFECYCLE;
+	r->h.count = 1;
+	r->h.phase = move & MW_FAILED && move & MW_SAID ? from : to;
+	r->h.scope = move & 3;
+	r->h.outcome = move & MW_FAILED ? MW_FAILURE : MW_SUCCESS;
+	r->h.lifecycle.from = from;
+	r->h.lifecycle.to = to;
+	r->h.lifecycle.trigger = move >> 16;
+	used = r->h.seg[MW_SEG_PATH];
+	if (detail && used <= sizeof(r->text) - MW_DETAIL) {
+		n = bpf_probe_read_kernel_str(&r->text[used], MW_DETAIL, detail);
+		r->h.seg[MW_SEG_ASKED] = n > 1 ? n - 1 : 0;
+	}
+	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+/* Is a load of the process going on, open or in its tail? */
+static __always_inline u32 loading(struct mw_task *l, u64 now)
+{
+	struct mw_scope_slot *scope;
+	u32 found = MW_SCOPE_NONE;
+
+	for (u32 i = 0; i < MW_MODELS; i++) {
+		scope = scope_at(l->load_slots[i], l->loads[i]);
+		if (!scope || scope->state == MW_SCOPE_NONE)
+			continue;
+		if (scope_state(scope, now) == MW_SCOPE_OPEN)
+			return MW_SCOPE_OPEN;
+		found = MW_SCOPE_TAIL;
+	}
+	return found;
+}
+
+/* Was there an answer after the last load of the process was over? By itself, if it has a socket to answer on. */
+static __always_inline bool answered_since(struct mw_task *l, struct mw_group *g)
+{
+	return (l->listens ? l->answered_ns : g->answered_ns) > l->ready_ns;
+}
+
+/* The phase of a process, outside its loads. What is due because nothing happened in the process itself is made here: its loads
+ * were closed by others, or its group answered for it. `began`: 1 when it serves from now on.
+ */
+static __noinline u32 phase_of(struct mw_task *l, struct mw_group *g, u64 now, u32 *began)
+{
+	u32 phase = l->phase, state;
+
+	if (phase == MW_PHASE_UNKNOWN)
+		return g->phase;
+	if (phase != MW_PHASE_LOAD && (phase != MW_PHASE_WARMUP || !answered_since(l, g)))
+		return phase;
+	state = loading(l, now);
+	if (phase == MW_PHASE_LOAD) {
+		if (state == MW_SCOPE_OPEN || (l->scopes_begun > MW_MODELS && g->open_scopes))
+			return phase;
+		if (__sync_val_compare_and_swap(&l->phase, MW_PHASE_LOAD, MW_PHASE_WARMUP) != MW_PHASE_LOAD)
+			return l->phase;
+		phase = MW_PHASE_WARMUP;
+	}
+	if (state != MW_SCOPE_NONE || !answered_since(l, g))
+		return phase;
+	if (__sync_val_compare_and_swap(&l->phase, MW_PHASE_WARMUP, MW_PHASE_SERVE) == MW_PHASE_WARMUP) {
+		if (g->phase < MW_PHASE_SERVE)
+			g->phase = MW_PHASE_SERVE;
+		*began = 1;
+	}
+	return MW_PHASE_SERVE;
+}
+
+/* The phase that a process is in, for the record of what it leaves it for. */
+static __always_inline u32 phase_left(struct mw_task *l, struct mw_group *g)
+{
+	u32 began = 0;
+
+	return phase_of(l, g, bpf_ktime_get_boot_ns(), &began);
+}
+
 /* Phase, scope and instance of a task now. */
 static __always_inline void fill_lifecycle(struct mw_header *h, struct task_struct *task, struct mw_task *t, struct mw_group *g,
 					   u64 now)
 {
 	struct mw_scope_slot *scope = scope_at(t->scope_slot, t->scope_instance);
 	struct mw_task *l;
+	u32 began = 0;
 
-	h->phase = g->phase;
-	h->evidence = g->evidence;
+	h->origin_instance = t->origin_instance;
+	h->origin_time_ns = t->origin_time_ns;
+	h->origin_scope = t->origin_scope;
+	h->origin_via = t->origin_via;
 	if (scope) {
 		h->phase = MW_PHASE_LOAD;
 		h->scope = scope_state(scope, now);
 		h->instance = scope->instance;
 		h->evidence = scope->evidence;
-	} else {
-		h->instance = g->instance;
-		if (g->loads > 1 || g->stopping) {
-			l = leader_state(task);
-			if (l && l->instances)
-				h->instance = l->instance;
-			if (l && l->stopping)
-				h->phase = MW_PHASE_STOP;
-		}
-		if (g->overflow && g->phase < MW_PHASE_SERVE)
-			h->phase = MW_PHASE_LOAD;
+		return;
 	}
-	h->origin_instance = t->origin_instance;
-	h->origin_time_ns = t->origin_time_ns;
-	h->origin_scope = t->origin_scope;
-	h->origin_via = t->origin_via;
+	l = task->pid == task->tgid ? t : leader_state(task);
+	h->phase = g->phase;
+	h->evidence = g->evidence;
+	h->instance = only_model(&g->models);
+	if (l) {
+		h->phase = phase_of(l, g, now, &began);
+		if (l->phase)
+			h->evidence = l->evidence;
+		if (l->models.count)
+			h->instance = only_model(&l->models);
+		if (l->stopping)
+			h->phase = MW_PHASE_STOP;
+	}
+	if (g->overflow && h->phase < MW_PHASE_SERVE)
+		h->phase = MW_PHASE_LOAD;
+	if (began)
+		tell_from(h, MOVE(MW_PHASE_WARMUP, MW_PHASE_SERVE, MW_BY_ANSWER), NULL);
 }
 
 /* Fill in which process a task is of. */

@@ -22,6 +22,8 @@ static __always_inline struct mw_task *take_in(struct task_struct *task, struct 
 	t->asked_pointer = 0;
 	t->stopping = 0;
 	t->ended = 0;
+	t->phase = MW_PHASE_UNKNOWN;
+	t->inherited = 1;
 	t->adopted = 1;
 	g = group_at(t->group_slot, t->group);
 	if (g)

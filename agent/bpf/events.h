@@ -48,7 +48,6 @@ enum mw_ring { MW_RING_CONTROL, MW_RING_CONTROL_LARGE, MW_RING_EVENTS, MW_RING_E
 #define MW_F_NEWER_THAN_ROOT	(1u << 11)
 #define MW_F_REPEATS		(1u << 12)	/* came from the repeat table: count further effects equal to an earlier record */
 #define MW_F_THREAD		(1u << 13)	/* fork: the child is a thread */
-#define MW_F_LOAD_FAILED	(1u << 14)
 
 /* Texts follow the header packed one after another, without terminators; seg[i] is the length of text i. */
 enum mw_segment {

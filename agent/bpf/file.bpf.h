@@ -154,9 +154,13 @@ static __noinline int file_opened(struct task_struct *task, struct mw_task *t, s
 	}
 	append_path(s, MW_SEG_PATH, (u64)BPF_CORE_READ(task, fs), (u64)BPF_CORE_READ(file, f_path.mnt), (u64)dentry);
 	append_asked(s);
-	if (artifact)
+	if (artifact) {
+		describe_opening(s, dentry, MW_BY_ARTIFACT_OPEN);
+		stem_of(s->opening.stem, &name);
+		if (asked.length && !same_name(&name, &asked))
+			stem_of(s->opening.stem, &asked);
 		artifact_opened(s, task, t);
-	else if (!control)
+	} else if (!control)
 		remember(key, s);
 	emit(s, control);
 out:

@@ -37,6 +37,7 @@ enum bpf_map_type_used {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PROG_ARRAY = 3,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
@@ -65,12 +66,14 @@ enum bpf_map_type_used {
 #define SIGINT 2
 #define SIGTERM 15
 #define SIGNAL_GROUP_EXIT 4
+#define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_SENT 2
+#define TCP_CLOSE 7
 #define TCP_LISTEN 10
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
@@ -221,7 +224,12 @@ struct signal_struct {
 	u32 flags;
 } RELOCATED;
 
+struct sched_info {
+	u64 last_arrival;	/* on a CPU */
+} RELOCATED;
+
 struct task_struct {
+	u32 __state;
 	u32 flags;
 	int exit_code;
 	int pid;
@@ -237,6 +245,7 @@ struct task_struct {
 	struct files_struct *files;
 	struct signal_struct *signal;
 	struct css_set *cgroups;
+	struct sched_info sched_info;
 } RELOCATED;
 
 struct linux_binprm {
@@ -256,6 +265,26 @@ struct in6_addr {
 	} in6_u;
 } RELOCATED;
 
+struct ns_common {
+	u32 inum;
+} RELOCATED;
+
+struct net {
+	struct ns_common ns;
+} RELOCATED;
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
+struct upid {
+	int nr;
+} RELOCATED;
+
+struct pid {
+	struct upid numbers[1];
+} RELOCATED;
+
 struct sock_common {
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
@@ -263,6 +292,7 @@ struct sock_common {
 	u16 skc_num;
 	u16 skc_family;
 	volatile unsigned char skc_state;
+	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 } RELOCATED;
@@ -271,6 +301,7 @@ struct sock {
 	struct sock_common __sk_common;
 	u16 sk_type;
 	u16 sk_protocol;
+	struct pid *sk_peer_pid;
 } RELOCATED;
 
 struct trace_event_raw_sys_enter {

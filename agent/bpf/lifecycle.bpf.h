@@ -22,8 +22,9 @@ int BPF_PROG(on_signal, int signal)
 	l = leader_state(task);
 	if (!g || !l || __sync_lock_test_and_set(&l->stopping, 1))
 		return 0;
-	tell_of_process(task, t, g->phase, MW_PHASE_STOP, MW_BY_SIGNAL);
+	tell_of_process(task, t, MOVE(phase_left(l, g), MW_PHASE_STOP, MW_BY_SIGNAL), NULL);
 	__sync_fetch_and_add(&g->stopping, 1);
+	end_loads(task, t, g, MW_FAILED, MW_BY_SIGNAL);
 	return 0;
 }
 

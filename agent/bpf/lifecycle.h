@@ -1,262 +1,106 @@
-/* Phases, scopes and instances: how they begin and end. Who may be in which is said in DESIGN.md, Lifecycle. */
+/* What moves phases: artifacts, calls of frameworks, answers, declarations and ends. Who may be in which is said in DESIGN.md,
+ * Lifecycle. The functions that other files call for probes and declarations come first.
+ */
 #ifndef MODELWARD_LIFECYCLE_H
 #define MODELWARD_LIFECYCLE_H
 
-#include "context.h"
+#include "scopes.h"
 
-static __always_inline u64 new_id(void)
+/* Called by the programs of other files, whichever of them there are. */
+#define OFFERED static __noinline __attribute__((unused))
+
+/* A load of the current task's own, not one that it inherited. */
+static __always_inline struct mw_scope_slot *own_scope(struct task_struct *task, struct mw_task *t)
 {
-	return (u64)bpf_get_prandom_u32() << 32 | (__sync_fetch_and_add(&totals.instance_count, 1) + 1);
+	struct mw_scope_slot *scope = scope_at(t->scope_slot, t->scope_instance);
+
+	return scope && scope->tid == task->pid && scope->tgid == task->tgid ? scope : NULL;
 }
 
-/* Tell of a transition on the control ring, from the record that told of the scope's opening. `state`: enum mw_scope,
- * and MW_F_* to add.
- */
-static __noinline void tell_of_scope(struct mw_scope_slot *scope, u32 from, u32 to, u32 trigger, u32 state)
+/* A load of the process is over. */
+static __noinline int load_over(struct task_struct *task, struct mw_task *t, struct mw_scope_slot *scope, u32 move,
+				const char *detail)
 {
-	u64 number = next_number(MW_RING_CONTROL);
-	struct mw_small *r;
+	struct mw_task *l = process_of(task, t);
+	u64 instance = scope->instance, now = bpf_ktime_get_boot_ns();
 
-	count(MW_HOP_SEEN, MW_LIFECYCLE);
-	r = bpf_ringbuf_reserve(&ring_control, MW_SMALL_SIZE, 0);
-	if (!r) {
-		count(MW_HOP_DROPPED, MW_LIFECYCLE);
-		return;
-	}
-	bpf_probe_read_kernel(r, MW_SMALL_SIZE, &scope->record);
-	r->h.number = number;
-	r->h.cpu = bpf_get_smp_processor_id();
-	r->h.ring = MW_RING_CONTROL;
-	r->h.time_ns = bpf_ktime_get_boot_ns();
-	r->h.phase = to;
-	r->h.scope = state & 3;
-	r->h.lifecycle.from = from;
-	r->h.lifecycle.to = to;
-	r->h.lifecycle.trigger = trigger;
-	r->h.flags |= state & ~3u;
-	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
-}
-
-/* Tell of a transition of the current process' group or of the process itself. */
-static __noinline void tell_of_process(struct task_struct *task, struct mw_task *t, u32 from, u32 to, u32 trigger)
-{
-	struct mw_scratch *s = claim();
-
-	if (!s) {
-		count(MW_HOP_MISSED, MW_LIFECYCLE);
-		return;
-	}
-	if (fill(&s->h, task, t, MW_LIFECYCLE)) {
-		s->h.phase = to;
-		s->h.lifecycle.from = from;
-		s->h.lifecycle.to = to;
-		s->h.lifecycle.trigger = trigger;
-		emit(s, 1);
-	}
-	release(s);
-}
-
-/* A scope was quiet long enough. True for the one caller that made the transition. */
-static __always_inline bool settle(struct mw_scope_slot *scope)
-{
-	struct mw_group *g = group_at(scope->group_slot, scope->group);
-	u32 to = MW_PHASE_WARMUP;
-
-	if (__sync_val_compare_and_swap(&scope->state, MW_SCOPE_OPEN, MW_SCOPE_TAIL) != MW_SCOPE_OPEN)
-		return false;
-	if (g) {
-		__sync_fetch_and_add(&g->loaded, 1);
-		__sync_fetch_and_add(&g->open_scopes, -1);
-		if (g->open_scopes == 0)
-			__sync_val_compare_and_swap(&g->phase, MW_PHASE_LOAD, MW_PHASE_WARMUP);
-		to = g->phase;
-	}
-	tell_of_scope(scope, MW_PHASE_LOAD, to, MW_BY_QUIET, MW_SCOPE_TAIL);
-	return true;
-}
-
-static __always_inline void reopen(struct mw_scope_slot *scope)
-{
-	struct mw_group *g = group_at(scope->group_slot, scope->group);
-	u32 from = g ? g->phase : MW_PHASE_UNKNOWN;
-
-	if (__sync_val_compare_and_swap(&scope->state, MW_SCOPE_TAIL, MW_SCOPE_OPEN) != MW_SCOPE_TAIL)
-		return;
-	if (g) {
-		__sync_fetch_and_add(&g->open_scopes, 1);
-		__sync_val_compare_and_swap(&g->phase, MW_PHASE_WARMUP, MW_PHASE_LOAD);
-	}
-	tell_of_scope(scope, from, MW_PHASE_LOAD, MW_BY_REOPENED, MW_SCOPE_OPEN);
-}
-
-/* Close a scope for every task that inherited it, by making their references void. */
-static __always_inline void close_scope(struct mw_scope_slot *scope, u32 to, u32 trigger)
-{
-	struct mw_group *g = group_at(scope->group_slot, scope->group);
-	u64 instance = scope->instance;
-	u32 state = __sync_lock_test_and_set(&scope->state, MW_SCOPE_NONE);
-
-	if (state == MW_SCOPE_NONE)
-		return;
-	if (g) {
-		if (state == MW_SCOPE_OPEN)
-			__sync_fetch_and_add(&g->open_scopes, -1);
-		__sync_fetch_and_add(&g->live_scopes, -1);
-	}
-	tell_of_scope(scope, MW_PHASE_LOAD, to, trigger,
-		      MW_SCOPE_NONE | (trigger == MW_BY_EXIT && state == MW_SCOPE_OPEN ? MW_F_LOAD_FAILED : 0));
-	__sync_val_compare_and_swap(&scope->instance, instance, 0);
-}
-
-struct mw_scope_search {
-	u32 slot;
-	u32 found;
-};
-
-static long find_free_scope(u32 index, struct mw_scope_search *search)
-{
-	u32 slot = index;
-	struct mw_scope_slot *scope = bpf_map_lookup_elem(&scopes, &slot);
-
-	if (!scope)
-		return 1;
-	/* ~0 while it is being filled: no reference can equal it */
-	if (scope->instance || __sync_val_compare_and_swap(&scope->instance, 0, ~0ULL))
+	if (!close_scope(scope, move, detail) || !l)
 		return 0;
-	search->slot = index;
-	search->found = 1;
+	l->ready_ns = now;
+	if (move & MW_FAILED)
+		remove_model(&l->models, instance);
+	if (l->phase == MW_PHASE_LOAD && !loading(l, now))
+		l->phase = MW_PHASE_WARMUP;
 	return 1;
 }
 
-static __always_inline void raise_scope_mark(u32 mark)
+/* The phase that a process goes to when its load is over. */
+static __always_inline u32 phase_after(struct mw_task *l)
 {
-	for (u32 i = 0; i < 8; i++) {
-		u32 old = totals.scope_mark;
-
-		if (mark <= old || __sync_val_compare_and_swap(&totals.scope_mark, old, mark) == old)
-			return;
-	}
+	return l && l->stopping ? MW_PHASE_STOP : l && l->phase == MW_PHASE_SERVE ? MW_PHASE_SERVE : MW_PHASE_WARMUP;
 }
 
-static __always_inline void note_artifact(struct mw_scope_slot *scope, u64 inode, u32 device)
-{
-	for (u32 i = 0; i < MW_SCOPE_FILES; i++)
-		if (scope->inode[i] == inode && scope->device[i] == device)
-			return;
-	u32 at = __sync_fetch_and_add(&scope->files, 1) & (MW_SCOPE_FILES - 1);
-
-	scope->inode[at] = inode;
-	scope->device[at] = device;
-}
-
-/* The model that an event outside any scope names: the last load of the only artifact. */
-static __always_inline void count_instance(u64 *only, u64 *only_inode, u32 *only_device, u32 *instances, u64 instance, u64 inode,
-					   u32 device)
-{
-	if (*instances == 0 || (*only && *only_inode == inode && *only_device == device)) {
-		*only = instance;
-		*only_inode = inode;
-		*only_device = device;
-		*instances = 1;
-		return;
-	}
-	*only = 0;
-	*instances += 1;
-}
-
-/* A tracked task opened an artifact to read it, or was found at it. The scratch holds the open's record, or with kind
- * MW_LIFECYCLE what was found; its texts serve for the lifecycle record too.
+/* A framework's load was called: opens a scope without an artifact, which the first one opened inside joins; or deepens the one
+ * that the thread is in. `detail`: MW_DETAIL bytes of the kernel's, ended by NUL, or NULL. `trigger`: MW_BY_PROBE_ENTER or
+ * MW_BY_DECLARED. To be paired with scope_leave.
  */
-static __noinline void artifact_opened(struct mw_scratch *s, struct task_struct *task, struct mw_task *t)
+OFFERED int scope_enter(struct task_struct *task, struct mw_task *t, const char *detail, u32 trigger)
 {
-	u64 inode = s->h.file.inode, now = s->h.time_ns, instance;
-	u32 device = s->h.file.device, from;
-	struct mw_group *g = group_at(t->group_slot, t->group);
 	struct mw_scope_slot *scope = scope_at(t->scope_slot, t->scope_instance);
-	struct mw_scope_search search = {};
-	struct mw_task *l;
+	struct mw_scratch *s;
+	u64 now = bpf_ktime_get_boot_ns();
 
-	if (!g)
-		return;
-	if (scope && now - scope->last_io_ns > MW_RELOAD_NS) {
-		settle(scope);
-		close_scope(scope, MW_PHASE_LOAD, MW_BY_REOPENED);
-		scope = NULL;
-	}
-	if (scope) {
+	if (scope && own_scope(task, t)) {
+		__sync_fetch_and_add(&scope->depth, 1);
 		scope->last_io_ns = now;
-		note_artifact(scope, inode, device);
 		reopen(scope);
-		s->h.scope = MW_SCOPE_OPEN;
-		return;
+		return 1;
 	}
-	if (g->live_scopes >= MW_GROUP_SCOPES) {
-		g->overflow = 1;
+	if (scope && (scope->depth || scope_state(scope, now) == MW_SCOPE_OPEN)) {
+		scope->last_io_ns = now;	/* a helper of the thread that loads */
+		reopen(scope);
+		return 1;
+	}
+	s = claim();
+	if (!s) {
 		count(MW_HOP_MISSED, MW_LIFECYCLE);
-		return;
+		return 0;
 	}
-	bpf_loop(MW_SCOPES, find_free_scope, &search, 0);
-	scope = bpf_map_lookup_elem(&scopes, &search.slot);
-	if (!search.found || !scope) {
-		g->overflow = 1;
-		count(MW_HOP_MISSED, MW_LIFECYCLE);
-		return;
+	if (fill(&s->h, task, t, MW_LIFECYCLE)) {
+		__builtin_memset(&s->opening, 0, sizeof(s->opening));
+		s->opening.trigger = trigger;
+		s->opening.evidence = trigger == MW_BY_DECLARED ? MW_DECLARED : MW_OBSERVED;
+		s->opening.depth = 1;
+		s->opening.detail = detail;
+		open_scope(s, task, t, &s->opening);
 	}
-	raise_scope_mark(search.slot + 1);
-	instance = new_id();
-	scope->group = g->id;
-	scope->group_slot = t->group_slot;
-	scope->tgid = task->tgid;
-	scope->tid = task->pid;
-	scope->last_io_ns = now;
-	scope->files = 0;
-	scope->evidence = s->h.kind == MW_FILE_OPEN ? MW_OBSERVED : MW_RECONSTRUCTED;
-	__builtin_memset(scope->inode, 0, sizeof(scope->inode));
-	note_artifact(scope, inode, device);
-	from = g->phase;
-	if (from < MW_PHASE_LOAD || from == MW_PHASE_WARMUP)
-		__sync_val_compare_and_swap(&g->phase, from, MW_PHASE_LOAD);
-	__sync_fetch_and_add(&g->live_scopes, 1);
-	__sync_fetch_and_add(&g->open_scopes, 1);
-	__sync_fetch_and_add(&g->loads, 1);
-	count_instance(&g->instance, &g->instance_inode, &g->instance_device, &g->instances, instance, inode, device);
-	l = leader_state(task);
-	if (l)
-		count_instance(&l->instance, &l->instance_inode, &l->instance_device, &l->instances, instance, inode, device);
-	/* The open itself belongs to the load that it begins. */
-	s->h.instance = instance;
-	s->h.phase = MW_PHASE_LOAD;
-	s->h.scope = MW_SCOPE_OPEN;
-	s->h.evidence = scope->evidence;
-	bpf_probe_read_kernel(&scope->record, MW_SMALL_SIZE, &s->h);
-	scope->record.h.kind = MW_LIFECYCLE;
-	scope->record.h.count = 1;
-	scope->record.h.outcome = MW_SUCCESS;
-	__builtin_memset(scope->record.h.by_kind, 0, sizeof(scope->record.h.by_kind));
-	scope->record.h.lifecycle.inode = inode;
-	scope->record.h.lifecycle.device = device;
-	scope->record.h.seg[MW_SEG_ASKED] = 0;	/* the detail of a transition has its place */
-	if (s->used > MW_SMALL_SIZE - MW_HEADER_SIZE) {
-		/* The open's own record has the long path, on the same instance. */
-		__builtin_memset(scope->record.h.seg, 0, sizeof(scope->record.h.seg));
-		scope->record.h.flags |= MW_F_TRUNCATED;
-	}
-	scope->state = MW_SCOPE_OPEN;
-	__sync_lock_test_and_set(&scope->instance, instance);
-	t->scope_slot = search.slot;
-	t->scope_instance = instance;
-	tell_of_scope(scope, from, MW_PHASE_LOAD,
-		      scope->evidence == MW_OBSERVED ? MW_BY_ARTIFACT_OPEN : MW_BY_ADOPTED, MW_SCOPE_OPEN);
+	release(s);
+	return 1;
 }
 
-struct mw_answer {
-	u64 now;
-	u64 group;
-	u64 own_instance;	/* scope that the answering task is in itself */
+/* A framework's load returned: at the outermost one the load is over, well or failed. */
+OFFERED int scope_leave(struct task_struct *task, struct mw_task *t, u32 failed, const char *detail)
+{
+	struct mw_scope_slot *scope = own_scope(task, t);
+
+	if (!scope || !scope->depth)
+		return 0;
+	if (__sync_fetch_and_add(&scope->depth, -1) > 1)
+		return 0;
+	return load_over(task, t, scope, (failed ? MW_FAILED : 0) | MOVE(MW_PHASE_LOAD, phase_after(process_of(task, t)),
+			 scope->declared ? MW_BY_DECLARED : MW_BY_PROBE_RETURN), detail);
+}
+
+struct mw_inference {
 	u32 tgid;
+	u32 to;
+	u64 group;
+	u64 now;
+	const char *detail;
+	u32 live;
 };
 
-static long answer_scope(u32 index, struct mw_answer *a)
+static long end_tail(u32 index, struct mw_inference *i)
 {
 	u32 slot = index;
 	struct mw_scope_slot *scope;
@@ -264,46 +108,188 @@ static long answer_scope(u32 index, struct mw_answer *a)
 	if (index >= totals.scope_mark)
 		return 1;
 	scope = bpf_map_lookup_elem(&scopes, &slot);
-	if (!scope || scope->group != a->group || scope->state == MW_SCOPE_NONE)
+	if (!scope || scope->group != i->group || scope->tgid != i->tgid || scope->state == MW_SCOPE_NONE)
 		return 0;
-	if (scope_state(scope, a->now) != MW_SCOPE_TAIL)
+	if (scope->depth || scope_state(scope, i->now) != MW_SCOPE_TAIL) {
+		i->live = 1;
 		return 0;
-	settle(scope);
-	if (scope->tgid == a->tgid || scope->instance == a->own_instance)
-		close_scope(scope, MW_PHASE_SERVE, MW_BY_ANSWER);
+	}
+	close_scope(scope, MOVE(MW_PHASE_LOAD, i->to, MW_BY_INFERENCE), i->detail);
 	return 0;
 }
 
-/* A process of a group sent something on a socket that it, or its server, accepted. */
-static __noinline void answered(struct task_struct *task, struct mw_task *t)
+/* A framework was asked to infer: the loads of the process that are quiet are over, and that of the thread itself. The process
+ * serves by it only if none of its group ever listened, so that no answer can tell. False when nothing is left to learn from
+ * further calls in this process: until a load begins again, which is at the latest when the caller is armed again.
+ */
+OFFERED int inference_called(struct task_struct *task, struct mw_task *t, const char *detail)
 {
+	struct mw_inference i = { .detail = detail };
 	struct mw_group *g = group_at(t->group_slot, t->group);
-	struct mw_task *l;
-	struct mw_answer a = {};
+	struct mw_scope_slot *scope;
+	struct mw_task *l = process_of(task, t);
 	u32 from;
 
-	if (!g)
-		return;
+	if (!g || !l)
+		return 0;
+	i.to = phase_after(l);
+	scope = own_scope(task, t);
+	if (scope && !scope->depth)
+		load_over(task, t, scope, MOVE(MW_PHASE_LOAD, i.to, MW_BY_INFERENCE), detail);
 	if (g->live_scopes) {
-		a.now = bpf_ktime_get_boot_ns();
-		a.group = g->id;
-		a.own_instance = t->scope_instance;
-		a.tgid = task->tgid;
-		bpf_loop(MW_SCOPES, answer_scope, &a, 0);
+		i.tgid = task->tgid;
+		i.group = g->id;
+		i.now = bpf_ktime_get_boot_ns();
+		bpf_loop(MW_SCOPES, end_tail, &i, 0);
 	}
-	from = g->phase;
-	if (from == MW_PHASE_SERVE)
-		g->evidence = MW_OBSERVED;
-	if (g->loaded && from < MW_PHASE_SERVE && __sync_val_compare_and_swap(&g->phase, from, MW_PHASE_SERVE) == from)
-		tell_of_process(task, t, from, MW_PHASE_SERVE, MW_BY_ANSWER);
-	if (!g->stopping)
-		return;
-	l = leader_state(task);
-	if (l && __sync_lock_test_and_set(&l->stopping, 0)) {
-		__sync_fetch_and_add(&g->stopping, -1);
-		tell_of_process(task, t, MW_PHASE_STOP, g->phase, MW_BY_ANSWER);
+	if (i.live)
+		return 1;
+	from = l->phase == MW_PHASE_UNKNOWN ? MW_PHASE_UNKNOWN : phase_left(l, g);
+	if (from == MW_PHASE_LOAD || from == MW_PHASE_START || from == MW_PHASE_UNKNOWN) {
+		l->phase = MW_PHASE_WARMUP;
+		l->ready_ns = bpf_ktime_get_boot_ns();
+		if (from != MW_PHASE_LOAD)
+			tell_of_process(task, t, MOVE(from, MW_PHASE_WARMUP, MW_BY_INFERENCE), detail);
+		from = MW_PHASE_WARMUP;
 	}
+	if (from == MW_PHASE_WARMUP && !g->listening) {
+		l->phase = MW_PHASE_SERVE;
+		tell_of_process(task, t, MOVE(from, MW_PHASE_SERVE, MW_BY_INFERENCE), detail);
+		if (g->phase < MW_PHASE_SERVE)
+			g->phase = MW_PHASE_SERVE;
+	}
+	return l->phase != MW_PHASE_SERVE;
 }
+
+/* The device was used for the first time, `what` (0 to 31) of it: the load goes on. Told once for each process and what. False
+ * when there is nothing left to learn from further calls.
+ */
+OFFERED int device_used(struct task_struct *task, struct mw_task *t, const char *detail, u32 what)
+{
+	struct mw_scope_slot *scope = scope_at(t->scope_slot, t->scope_instance);
+	struct mw_group *g = group_at(t->group_slot, t->group);
+	struct mw_task *l = process_of(task, t);
+	u32 bit = 1u << (what & 31), phase;
+
+	if (!g || !l)
+		return 0;
+	if (scope) {
+		scope->last_io_ns = bpf_ktime_get_boot_ns();
+		reopen(scope);
+	}
+	if (!(__sync_fetch_and_or(&l->devices_told, bit) & bit)) {
+		phase = scope ? MW_PHASE_LOAD : phase_left(l, g);
+		tell_of_process(task, t, MOVE(phase, phase, MW_BY_DEVICE), detail);
+	}
+	return scope != NULL;
+}
+
+/* A model was taken out of the process: `instance`, or with 0 the only one that it has. */
+OFFERED int unloaded(struct task_struct *task, struct mw_task *t, u64 instance, const char *detail)
+{
+	struct mw_group *g = group_at(t->group_slot, t->group);
+	struct mw_task *l = process_of(task, t);
+	struct mw_scratch *s;
+
+	if (!g || !l)
+		return 0;
+	if (!instance)
+		instance = only_model(&l->models);
+	if (!instance || !remove_model(&l->models, instance))
+		return 0;
+	if (!l->inherited)
+		remove_model(&g->models, instance);
+	s = claim();
+	if (!s) {
+		count(MW_HOP_MISSED, MW_LIFECYCLE);
+		return 1;
+	}
+	if (fill(&s->h, task, t, MW_LIFECYCLE)) {
+		s->h.instance = instance;
+		tell_from(&s->h, s->h.scope | MOVE(s->h.phase, s->h.phase, MW_BY_UNLOAD), detail);
+	}
+	release(s);
+	return 1;
+}
+
+/* A process said which phase it is in. That may tighten how it is judged, never loosen it: `load` opens a scope, which ends with
+ * the next declaration of the thread; a later phase than the present one is believed; all else is refused, and told so.
+ */
+OFFERED int declare_phase(struct task_struct *task, struct mw_task *t, u32 phase, const char *detail)
+{
+	struct mw_group *g = group_at(t->group_slot, t->group);
+	struct mw_scope_slot *scope = own_scope(task, t);
+	struct mw_task *l = process_of(task, t);
+	u32 from;
+
+	if (!g || !l)
+		return 0;
+	if (phase == MW_PHASE_LOAD) {
+		if (scope && scope->declared)
+			load_over(task, t, scope, MOVE(MW_PHASE_LOAD, phase_after(l), MW_BY_DECLARED), NULL);
+		return scope_enter(task, t, detail, MW_BY_DECLARED);
+	}
+	if (scope && scope->declared && phase >= MW_PHASE_WARMUP && phase <= MW_PHASE_STOP) {
+		load_over(task, t, scope, MOVE(MW_PHASE_LOAD, phase_after(l), MW_BY_DECLARED), detail);
+		scope = NULL;
+	}
+	from = l->stopping ? MW_PHASE_STOP : phase_left(l, g);
+	if (scope)
+		from = MW_PHASE_LOAD;
+	if (phase == MW_PHASE_STOP && from != MW_PHASE_STOP) {
+		if (!__sync_lock_test_and_set(&l->stopping, 1))
+			__sync_fetch_and_add(&g->stopping, 1);
+	} else if ((phase == MW_PHASE_WARMUP || phase == MW_PHASE_SERVE) && !scope && from <= phase) {
+		if (from == phase)
+			return 1;
+		l->evidence = MW_DECLARED;
+		l->phase = phase;
+		l->ready_ns = bpf_ktime_get_boot_ns();
+		if (g->phase < phase)
+			g->phase = phase;
+	} else if (phase != from) {
+		tell_of_process(task, t, MW_FAILED | MW_SAID | MOVE(from, phase, MW_BY_DECLARED), detail);
+		return 0;
+	}
+	tell_of_process(task, t, MW_SAID | MOVE(from, phase, MW_BY_DECLARED), detail);
+	return 1;
+}
+
+/* A tracked task opened an artifact to read it, or was found at it; scratch->opening says which. The scratch holds the open's record,
+ * or with kind MW_LIFECYCLE what was found; its texts serve for the lifecycle record too.
+ */
+static __noinline int artifact_opened(struct mw_scratch *s, struct task_struct *task, struct mw_task *t)
+{
+	struct mw_opening *o = &s->opening;
+	struct mw_scope_slot *scope = scope_at(t->scope_slot, t->scope_instance);
+	u64 now = s->h.time_ns;
+	bool another = false;
+
+	if (scope && !scope->depth && !has_artifact(scope, o->inode, o->device)) {
+		/* Long quiet, and another file: shards have a stem in common, or are opened at once. */
+		if (scope_state(scope, now) == MW_SCOPE_TAIL && scope->files)
+			another = scope->folder[0] != o->folder || !same_stem(scope->stem, o->stem);
+	}
+	if (scope && (another || now - scope->last_io_ns > MW_RELOAD_NS)) {
+		settle(scope);
+		if (own_scope(task, t))
+			load_over(task, t, scope, MOVE(MW_PHASE_LOAD, MW_PHASE_LOAD, MW_BY_REOPENED), NULL);
+		scope = NULL;
+	}
+	if (!scope)
+		return open_scope(s, task, t, o) != NULL;
+	scope->last_io_ns = now;
+	reopen(scope);
+	if (!scope->files) {
+		__builtin_memcpy(scope->stem, o->stem, sizeof(scope->stem));
+		name_scope(s, task, t, scope, o);
+	}
+	note_artifact(scope, o->inode, o->device, o->folder);
+	s->h.scope = MW_SCOPE_OPEN;
+	return 1;
+}
+
+#include "answers.h"
 
 struct mw_sweep {
 	u64 now;
@@ -322,45 +308,68 @@ static long sweep_scope(u32 index, struct mw_sweep *sweep)
 	if (!scope || !scope->instance || scope->state == MW_SCOPE_NONE)
 		return 0;
 	sweep->live++;
-	if (scope_state(scope, sweep->now) == MW_SCOPE_TAIL)
-		settle(scope);
-	else
+	if (scope_state(scope, sweep->now) != MW_SCOPE_TAIL) {
 		sweep->open++;
+		return 0;
+	}
+	settle(scope);
+	/* An answer found it going on, and nothing has shown since that it does. */
+	if (scope->answered_ns && sweep->now - scope->answered_ns > MW_DOUBT_NS && !goes_on(scope, sweep->now))
+		close_scope(scope, MOVE(MW_PHASE_LOAD, MW_PHASE_SERVE, MW_BY_ANSWER), NULL);
 	return 0;
 }
 
 /* The thread that loads ends: so does its load, well. */
 static __noinline void end_scope_of_thread(struct task_struct *task, struct mw_task *t)
 {
-	struct mw_scope_slot *scope = scope_at(t->scope_slot, t->scope_instance);
-	struct mw_group *g = group_at(t->group_slot, t->group);
+	struct mw_scope_slot *scope = own_scope(task, t);
 
-	if (!scope || !g || scope->tid != task->pid || scope->tgid != task->tgid)
+	if (!scope)
 		return;
 	settle(scope);
-	close_scope(scope, g->phase, MW_BY_EXIT);
+	load_over(task, t, scope, MOVE(MW_PHASE_LOAD, phase_after(process_of(task, t)), MW_BY_EXIT), NULL);
 }
 
 struct mw_ending {
 	u64 now;
 	u64 group;
 	u32 tgid;
+	u32 failed;	/* MW_FAILED or 0 */
+	u32 trigger;
+	u32 ended;
 };
 
 static long end_scope_of(u32 index, struct mw_ending *e)
 {
 	u32 slot = index;
 	struct mw_scope_slot *scope;
+	bool quiet;
 
 	if (index >= totals.scope_mark)
 		return 1;
 	scope = bpf_map_lookup_elem(&scopes, &slot);
 	if (!scope || scope->group != e->group || scope->tgid != e->tgid || scope->state == MW_SCOPE_NONE)
 		return 0;
-	if (scope_state(scope, e->now) == MW_SCOPE_TAIL)
+	quiet = scope_state(scope, e->now) == MW_SCOPE_TAIL && !scope->depth;
+	if (quiet && e->trigger == MW_BY_SIGNAL)
+		return 0;
+	if (quiet)
 		settle(scope);
-	close_scope(scope, MW_PHASE_STOP, MW_BY_EXIT);
+	e->ended = 1;
+	close_scope(scope, (quiet ? 0 : e->failed) | MOVE(MW_PHASE_LOAD, MW_PHASE_STOP, e->trigger), NULL);
 	return 0;
+}
+
+/* The process ends, or was told to: loads that had not gone quiet are cut off. */
+static __noinline int end_loads(struct task_struct *task, struct mw_task *t, struct mw_group *g, u32 failed, u32 trigger)
+{
+	struct mw_ending e = { .failed = failed, .trigger = trigger, .group = g->id, .tgid = task->tgid };
+
+	if (!g->live_scopes)
+		return 0;
+	e.now = bpf_ktime_get_boot_ns();
+	bpf_loop(MW_SCOPES, end_scope_of, &e, 0);
+	return e.ended;
 }
 
 #endif

@@ -1,4 +1,5 @@
 /* Connects, listening sockets, and answers: what is sent on a socket that a listening one accepted. */
+#include "refusals.h"
 
 static __always_inline void fill_net(struct mw_header *h, u32 family, u32 type, u32 protocol, u16 port)
 {
@@ -170,6 +171,70 @@ int exit_connect(struct trace_event_raw_sys_exit *ctx)
 			 ret == 0 ? MW_SUCCESS : ret == -EINPROGRESS ? MW_RESULT_UNKNOWN : MW_FAILURE);
 }
 
+/* Keeps account of the connections that tracked processes make. */
+static __always_inline int connection_changed(struct sock *sk, int before, int after)
+{
+	struct mw_client *client;
+	struct mw_task *t;
+
+	if (after == TCP_SYN_SENT) {
+		t = state_of(bpf_get_current_task_btf());
+		if (!t || t->excluded)
+			return 0;
+		client = bpf_sk_storage_get(&clients, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (client)
+			client->group = t->group;
+		return 0;
+	}
+	if (after != TCP_CLOSE && (after != TCP_ESTABLISHED || before != TCP_SYN_SENT))
+		return 0;
+	client = bpf_sk_storage_get(&clients, sk, 0, 0);
+	if (!client)
+		return 0;
+	if (after == TCP_ESTABLISHED) {
+		client_end(&client->end, sk, 0);
+		bpf_map_update_elem(&own_clients, &client->end, &client->group, BPF_ANY);
+	} else if (client->end.port) {
+		bpf_map_delete_elem(&own_clients, &client->end);
+	}
+	return 0;
+}
+
+struct mw_listening {
+	u64 group;
+	u32 tgid;
+};
+
+static long note_listener(u32 index, struct mw_listening *n)
+{
+	u32 slot = index;
+	struct mw_scope_slot *scope;
+
+	if (index >= totals.scope_mark)
+		return 1;
+	scope = bpf_map_lookup_elem(&scopes, &slot);
+	if (scope && scope->group == n->group && scope->tgid == n->tgid)
+		scope->listens = 1;
+	return 0;
+}
+
+/* From now on its loads are over when it answers itself, not when its group does. */
+static __noinline int now_listens(struct task_struct *task, struct mw_task *t)
+{
+	struct mw_group *g = group_at(t->group_slot, t->group);
+	struct mw_task *l = process_of(task, t);
+	struct mw_listening n = { .tgid = task->tgid };
+
+	if (!g || !l)
+		return 0;
+	g->listening = 1;
+	l->listens = 1;
+	n.group = g->id;
+	if (g->live_scopes)
+		bpf_loop(MW_SCOPES, note_listener, &n, 0);
+	return 0;
+}
+
 /* Every listening socket of the host is tagged: its process may become tracked only later. */
 DOOR("tp_btf/inet_sock_set_state", on_sock_state, 0)
 
@@ -181,12 +246,13 @@ int BPF_PROG(on_sock_state, struct sock *sk, int before, int after)
 	struct mw_task *t;
 
 	if (after != TCP_LISTEN)
-		return 0;
+		return connection_changed(sk, before, after);
 	bpf_sk_storage_get(&listeners, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	task = bpf_get_current_task_btf();
 	t = state_of(task);
 	if (!t || t->excluded)
 		return 0;
+	now_listens(task, t);
 	s = claim();
 	if (!s) {
 		count(MW_HOP_MISSED, MW_NET_LISTEN);
@@ -207,18 +273,57 @@ int BPF_PROG(on_sock_state, struct sock *sk, int before, int after)
 	return 0;
 }
 
-static __always_inline int sent(struct sock *sk, int length)
+/* Could an answer of the task change anything? */
+static __always_inline bool matters(struct task_struct *task, struct mw_task *t)
 {
-	struct task_struct *task;
-	struct mw_task *t;
+	struct mw_group *g = group_at(t->group_slot, t->group);
+	struct mw_task *l = process_of(task, t);
 
-	if (length <= 0 || !bpf_sk_storage_get(&listeners, sk, 0, 0))
-		return 0;
-	task = bpf_get_current_task_btf();
-	t = state_of(task);
-	if (t && !t->excluded)
+	return g && l && (g->pending || g->live_scopes || l->stopping || (l->phase ? l->phase : g->phase) != MW_PHASE_SERVE);
+}
+
+static __noinline int sent_by(struct task_struct *task, struct mw_task *t, u32 *state, u32 length)
+{
+	struct mw_head head = {};
+
+	fetch_head(&head, task, length);
+	if (is_answer(&head, state, length))
 		answered(task, t);
 	return 0;
+}
+
+static __always_inline int sent(struct sock *sk, int length)
+{
+	struct mw_endpoint client;
+	struct task_struct *task;
+	u32 *state = NULL;
+	struct mw_task *t;
+	u64 *group;
+
+	if (length <= 0)
+		return 0;
+	if (sk->__sk_common.skc_family != AF_UNIX) {
+		state = bpf_sk_storage_get(&listeners, sk, 0, 0);
+		if (!state)
+			return 0;
+	}
+	task = bpf_get_current_task_btf();
+	t = state_of(task);
+	if (!t || t->excluded || !matters(task, t))
+		return 0;
+	if (state) {
+		client_end(&client, sk, 1);
+		group = bpf_map_lookup_elem(&own_clients, &client);
+		if (group && *group == t->group)
+			return 0;
+	} else {
+		if (!accepted_by_name(sk) || of_group(BPF_CORE_READ(sk, sk_peer_pid, numbers[0].nr), t->group))
+			return 0;
+		state = bpf_sk_storage_get(&listeners, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (!state)
+			return 0;
+	}
+	return sent_by(task, t, state, length);
 }
 
 /* net/socket.c: after each send on any socket. */

@@ -2,6 +2,23 @@
 #include "tracking.h"
 #include "descent.h"
 
+/* A forked child has its parent's models in memory, its sockets, and its phase. */
+static __noinline int inherit_process(struct mw_task *c, struct mw_task *l)
+{
+	c->phase = l->phase;
+	c->evidence = l->evidence;
+	c->listens = l->listens;
+	c->scopes_begun = 0;
+	c->inherited = 1;
+	c->devices_told = 0;
+	c->ready_ns = l->ready_ns;
+	c->answered_ns = 0;
+	__builtin_memcpy(c->loads, l->loads, sizeof(c->loads));
+	__builtin_memcpy(c->load_slots, l->load_slots, sizeof(c->load_slots));
+	__builtin_memcpy(&c->models, &l->models, sizeof(c->models));
+	return 0;
+}
+
 /* kernel/fork.c: after the child is complete and before it runs; also fires for io_uring workers. */
 DOOR("tp_btf/task_newtask", on_newtask, 0)
 
@@ -39,14 +56,9 @@ int BPF_PROG(on_newtask, struct task_struct *child, u64 clone_flags)
 	c->stopping = 0;
 	c->ended = 0;
 	if (!(clone_flags & CLONE_THREAD)) {
-		/* a forked child has its parent's model in memory */
 		l = leader_state(task);
-		if (l) {
-			c->instance = l->instance;
-			c->instance_inode = l->instance_inode;
-			c->instance_device = l->instance_device;
-			c->instances = l->instances;
-		}
+		if (l)
+			inherit_process(c, l);
 	}
 	scope = scope_at(t->scope_slot, t->scope_instance);
 	if (scope) {
@@ -149,6 +161,39 @@ static __always_inline bool is_connection(struct task_struct *task, u32 fd)
 	return family == AF_INET || family == AF_INET6;
 }
 
+struct mw_listener_search {
+	u64 files;
+	u32 found;
+};
+
+static long find_listener(u32 index, struct mw_listener_search *search)
+{
+	struct file *file = NULL;
+	struct socket *socket;
+
+	if (bpf_probe_read_kernel(&file, sizeof(file), (void *)(search->files + index * sizeof(file))))
+		return 1;
+	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return 0;
+	socket = BPF_CORE_READ(file, private_data);
+	if (BPF_CORE_READ(socket, sk, __sk_common.skc_state) != TCP_LISTEN)
+		return 0;
+	search->found = 1;
+	return 1;
+}
+
+/* Has the program that was started a listening socket from its starter? */
+static __noinline u32 has_listener(struct task_struct *task)
+{
+	struct mw_listener_search search = {};
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	u32 room = BPF_CORE_READ(table, max_fds);
+
+	search.files = (u64)BPF_CORE_READ(table, fd);
+	bpf_loop(room < MW_FDS ? room : MW_FDS, find_listener, &search, 0);
+	return search.found;
+}
+
 /* Arguments of the task's program into scratch->asked; how many bytes. */
 static __always_inline u32 fetch_arguments(struct mw_scratch *s, struct mm_struct *mm, u64 arg_length)
 {
@@ -212,6 +257,33 @@ static __noinline int tell_of_test(struct task_struct *task, struct linux_binprm
 	return 0;
 }
 
+/* What the process was is gone with its memory. A server starts and will load models of its own; any other program is the doing of
+ * the model that its starter had, in the phase that its group is in. Returns the phase before.
+ */
+static __noinline u32 began_anew(struct task_struct *task, struct mw_task *t, u32 server)
+{
+	struct mw_group *g = group_at(t->group_slot, t->group);
+	u32 from = t->phase ? t->phase : g ? g->phase : MW_PHASE_UNKNOWN;
+
+	t->inherited = 1;
+	t->phase = MW_PHASE_UNKNOWN;
+	t->listens = 0;
+	t->answered_ns = 0;
+	__builtin_memset(t->loads, 0, sizeof(t->loads));
+	if (!server)
+		return from;
+	__builtin_memset(&t->models, 0, sizeof(t->models));
+	t->inherited = 0;
+	t->phase = MW_PHASE_START;
+	t->evidence = MW_OBSERVED;
+	t->listens = has_listener(task);
+	if (g) {
+		g->pending = 1;
+		g->active_ns = bpf_ktime_get_boot_ns();
+	}
+	return from;
+}
+
 /* fs/exec.c, exec_binprm(): the new program is in place, its arguments are in fresh pages. */
 DOOR("tp_btf/sched_process_exec", on_exec, 0)
 
@@ -223,7 +295,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	struct mw_scope_slot *scope;
 	struct mm_struct *mm = task->mm;
 	struct task_struct *parent = task->real_parent;
-	u32 length, server, began = 0;
+	u32 length, server, from, began = 0;
 
 	if (!mm)
 		return 0;
@@ -249,12 +321,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 		goto out;
 	t->server = server;
 	t->asked_pointer = 0;
-	if (server) {
-		/* It will load models of its own. Any other program is still the doing of the model that its starter had. */
-		t->instance = 0;
-		t->instance_inode = 0;
-		t->instances = 0;
-	}
+	from = began_anew(task, t, server);
 	scope = scope_at(t->scope_slot, t->scope_instance);
 	if (scope && !t->origin_instance) {
 		t->origin_instance = scope->instance;
@@ -262,8 +329,8 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 		t->origin_scope = scope_state(scope, t->origin_time_ns);
 		t->origin_via = MW_VIA_EXEC;
 	}
-	if (began)
-		tell_of_process(task, t, MW_PHASE_UNKNOWN, MW_PHASE_START, MW_BY_EXEC);
+	if (server)
+		tell_of_process(task, t, MOVE(began ? MW_PHASE_UNKNOWN : from, MW_PHASE_START, MW_BY_EXEC), NULL);
 	if (!fill(&s->h, task, t, MW_PROCESS_EXEC))
 		goto out;
 	describe_program(s, task, bprm, length);
@@ -275,6 +342,15 @@ out:
 	return 0;
 }
 
+/* The models that a process loaded itself go with it, those of its group too unless another has loaded them since. */
+static __noinline int forget_models(struct mw_group *g, struct mw_task *l)
+{
+	for (u32 i = 0; i < MW_MODELS; i++)
+		if (l->models.instance[i])
+			remove_model(&g->models, l->models.instance[i]);
+	return 0;
+}
+
 /* kernel/exit.c, do_exit(): once per thread; the process ends with the last one. */
 DOOR("tp_btf/sched_process_exit", on_exit, 0)
 
@@ -283,7 +359,6 @@ int BPF_PROG(on_exit, struct task_struct *task)
 {
 	struct mw_task *t = state_of(task), *l;
 	struct signal_struct *signal = task->signal;
-	struct mw_ending ending = {};
 	struct mw_scratch *s;
 	struct mw_group *g;
 	int code = task->exit_code;
@@ -307,16 +382,13 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	}
 	if (signal && signal->flags & SIGNAL_GROUP_EXIT)
 		code = signal->group_exit_code;
-	if (g->live_scopes) {
-		ending.now = bpf_ktime_get_boot_ns();
-		ending.group = g->id;
-		ending.tgid = task->tgid;
-		bpf_loop(MW_SCOPES, end_scope_of, &ending, 0);
-	}
+	end_loads(task, t, g, code ? MW_FAILED : 0, MW_BY_EXIT);
+	if (l && !l->inherited)
+		forget_models(g, l);
 	if (unsettled())
 		take_in_children(task, t);
 	if (l && !l->stopping && task->tgid == g->root_tgid)
-		tell_of_process(task, t, g->phase, MW_PHASE_STOP, MW_BY_EXIT);
+		tell_of_process(task, t, MOVE(phase_left(l, g), MW_PHASE_STOP, MW_BY_EXIT), NULL);
 	s = claim();
 	if (!s) {
 		count(MW_HOP_MISSED, MW_PROCESS_EXIT);

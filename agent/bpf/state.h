@@ -15,9 +15,15 @@
 #define MW_GROUP_SCOPES	128	/* quota of one group: beyond it, a load is judged as load without an instance of its own */
 #define MW_SCOPE_FILES	8
 #define MW_RELOAD_NS	60000000000ULL	/* an artifact opened in a tail this long quiet is another load */
+#define MW_HELD_NS	60000000000ULL	/* an artifact that is held open without being read keeps a load from being over no longer */
+#define MW_DOUBT_NS	100000000ULL	/* a load that an answer finds going on has so long to show it */
+#define MW_TURN_NS	30000000ULL	/* threads that run by turns each ran so long ago */
+#define MW_MODELS	4
+#define MW_DETAIL	64	/* of a transition: a probe's function, what was declared; ended by NUL */
 #define MW_ASKED	208
 #define MW_NAME		64	/* of a program, module or file in the lists; padded with zeros */
 #define MW_EXTENSION	16
+#define MW_STEM		32	/* of a name: what stands before digits and extension, padded with zeros */
 
 enum mw_hop { MW_HOP_SEEN, MW_HOP_MISSED, MW_HOP_MERGED, MW_HOP_DROPPED, MW_HOP_MAX };
 
@@ -40,6 +46,15 @@ struct mw_config {
 	u32 settled;		/* groups made so far whose descendants have all been looked for */
 };
 
+/* Models of a process or a group: the last load of each artifact. Those beyond the room are only counted. */
+struct mw_models {
+	u64 instance[MW_MODELS];	/* 0: free */
+	u64 inode[MW_MODELS];
+	u32 device[MW_MODELS];
+	u32 count;
+	u32 pad;
+};
+
 struct mw_task {
 	u64 group;		/* 0: not tracked */
 	u64 scope_instance;	/* 0: in no scope */
@@ -57,10 +72,17 @@ struct mw_task {
 	u32 stopping;
 	u32 ended;		/* its exit was told */
 	u32 owner;		/* tid of the task that it was counted for: a copy of another's is not counted yet */
-	u64 instance;		/* the only model of the process, 0: none or several */
-	u64 instance_inode;
-	u32 instance_device;
-	u32 instances;
+	u32 phase;		/* the process' own; unknown: that of the group */
+	u32 evidence;
+	u32 listens;		/* has a listening socket, or answered on what one accepted */
+	u32 scopes_begun;
+	u32 inherited;		/* its models were loaded by the process that forked it */
+	u32 devices_told;
+	u64 ready_ns;		/* when its last load was over, as far as it knows itself */
+	u64 answered_ns;	/* its last answer that was looked at */
+	u64 loads[MW_MODELS];	/* its last ones: instances, and slots of their scopes */
+	u32 load_slots[MW_MODELS];
+	struct mw_models models;
 	/* Name given to the open that this thread is in, taken before the kernel reads it. */
 	u32 asked_length;
 	u32 asked_flags;
@@ -71,22 +93,20 @@ struct mw_task {
 struct mw_group {
 	u64 id;
 	u64 root_start_ns;
-	u64 instance;		/* the only model of the group, 0: none or several */
-	u64 instance_inode;
-	u32 instance_device;
-	u32 instances;
+	u64 answered_ns;	/* last answer that was looked at */
+	u64 active_ns;		/* last exec of a server, or begin of a load */
+	struct mw_models models;
 	u32 root_tgid;
 	u32 tasks;
 	u32 phase;
 	u32 evidence;
-	u32 loaded;		/* loads that ended well */
+	u32 loaded;		/* loads that are over, and well */
 	u32 open_scopes;
 	u32 live_scopes;	/* open and tail */
 	u32 stopping;		/* processes that were told to stop */
 	u32 overflow;
-	u32 listening;		/* adoption: a process of it listens */
-	u32 loads;		/* instances ever begun */
-	u32 pad;
+	u32 listening;		/* a process of it listens, or did */
+	u32 pending;		/* something changed since the last answer: the next one is looked at */
 };
 
 struct mw_scope_slot {
@@ -99,8 +119,16 @@ struct mw_scope_slot {
 	u32 files;
 	u32 evidence;
 	u32 tid;		/* that opened it */
+	u32 listens;		/* its process does */
+	u32 depth;		/* calls of a framework that have not returned */
+	u32 declared;		/* the process said so */
+	u64 thread;		/* address of the task that opened it */
+	u64 answered_ns;	/* first answer that found the load going on in its tail */
+	u64 checked_ns;
 	u64 inode[MW_SCOPE_FILES];
+	u64 folder[MW_SCOPE_FILES];	/* inode of the folder that each is in */
 	u32 device[MW_SCOPE_FILES];
+	char stem[MW_STEM];	/* of the first artifact's name */
 	struct mw_small record;	/* the record that told of its opening: later ones of this scope are made from it */
 };
 

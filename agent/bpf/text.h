@@ -30,6 +30,18 @@ struct mw_repeat_key {
 	char name[MW_NAME];	/* opens: the end of the name; raced ones: of the name asked for, which the file does not bear out */
 };
 
+/* What a scope is opened for. */
+struct mw_opening {
+	u64 inode;		/* 0: no artifact yet */
+	u64 folder;
+	u32 device;
+	u32 trigger;
+	u32 evidence;
+	u32 depth;
+	const char *detail;
+	char stem[MW_STEM];
+};
+
 /* Offsets are masked with 8191 and lengths are at most 4096: the rooms are as large as that can reach. */
 struct mw_scratch {
 	u64 busy;
@@ -43,7 +55,9 @@ struct mw_scratch {
 	u32 used;		/* of text */
 	u32 asked_length;
 	u32 pad[2];
-	struct mw_repeat_key key;	/* of an open: there is no room for it on the stack */
+	/* Of an open: there is no room for them on the stack. */
+	struct mw_repeat_key key;
+	struct mw_opening opening;
 };
 
 /* Programs of some hooks can be preempted, and interrupts nest: a program claims one of several. */

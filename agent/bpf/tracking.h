@@ -54,9 +54,10 @@ static __noinline struct mw_task *new_group(struct task_struct *task, u32 phase,
 	totals.group_hint = search.slot + 1;
 	g->root_tgid = task->tgid;
 	g->root_start_ns = leader->start_boottime;
-	g->instance = 0;
-	g->instance_inode = 0;
-	g->instances = 0;
+	__builtin_memset(&g->models, 0, sizeof(g->models));
+	g->answered_ns = 0;
+	g->active_ns = bpf_ktime_get_boot_ns();
+	g->pending = 1;
 	g->tasks = 1;
 	g->phase = phase;
 	g->evidence = evidence;
@@ -66,7 +67,6 @@ static __noinline struct mw_task *new_group(struct task_struct *task, u32 phase,
 	g->stopping = 0;
 	g->overflow = 0;
 	g->listening = 0;
-	g->loads = 0;
 	t = bpf_task_storage_get(&tasks, leader, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!t || __sync_val_compare_and_swap(&t->group, 0, search.id)) {
 		/* another thread of the process was faster */
@@ -224,6 +224,32 @@ static __always_inline void name_of(struct mw_name *name, struct dentry *dentry)
 	barrier_var(length);
 	if (length && !bpf_probe_read_kernel(name->text, length & (MW_NAME - 1), from))
 		name->length = length;
+}
+
+/* What a name has in common with those of other shards: what stands before the first digit or dot. */
+static __noinline int stem_of(char *stem, const struct mw_name *name)
+{
+	__builtin_memset(stem, 0, MW_STEM);
+	for (u32 i = 0; i < MW_STEM; i++) {
+		char c = name->text[i];
+
+		if (!c || c == '.' || (c >= '0' && c <= '9'))
+			break;
+		stem[i] = c;
+	}
+	return 0;
+}
+
+/* Say in scratch->opening for which file, described in the record, a scope is to be opened. */
+static __noinline int describe_opening(struct mw_scratch *s, struct dentry *dentry, u32 trigger)
+{
+	__builtin_memset(&s->opening, 0, sizeof(s->opening));
+	s->opening.inode = s->h.file.inode;
+	s->opening.device = s->h.file.device;
+	s->opening.folder = BPF_CORE_READ(dentry, d_parent, d_inode, i_ino);
+	s->opening.trigger = trigger;
+	s->opening.evidence = MW_OBSERVED;
+	return 0;
 }
 
 /* How the extension of a name is listed: ~0 when it is not. ASCII capitals count as small letters. */

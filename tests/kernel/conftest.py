@@ -3,8 +3,10 @@ tree are looked at."""
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,6 +113,54 @@ class Host:
     def opens_by_call(self) -> bool:
         """Whether opens are seen at system calls: by names and descriptors, which others may change, and not at the file."""
         return any(d.effect == "file_open" and d.door.startswith("tracepoint") for d in self.sensor.doors())
+
+
+class Caller:
+    """A client outside every server: whoever sends a port, or the path of a unix socket, to :attr:`port` is connected to."""
+
+    def __init__(self) -> None:
+        self._orders = socket.socket(type=socket.SOCK_DGRAM)
+        self._orders.bind(("127.0.0.1", 0))
+        self.port: int = self._orders.getsockname()[1]
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            order = self._orders.recv(200).decode()
+            family = socket.AF_UNIX if "/" in order else socket.AF_INET
+            threading.Thread(target=self._call, args=(family, order if "/" in order else ("127.0.0.1", int(order))), daemon=True).start()
+
+    def _call(self, family: int, address: Any) -> None:
+        with socket.socket(family) as client:
+            client.connect(address)
+            while client.recv(4096):
+                pass
+
+
+ANSWERING = """
+import os, socket
+listener = socket.socket()
+listener.bind(("127.0.0.1", 0))
+listener.listen()
+
+def accept(s=None):
+    address = (s or listener).getsockname()
+    with socket.socket(type=socket.SOCK_DGRAM) as order:
+        order.sendto(str(address if isinstance(address, str) else address[1]).encode(), ("127.0.0.1", {port}))
+    return (s or listener).accept()[0]
+
+def answer(*parts, s=None):
+    with accept(s) as accepted:
+        for part in parts or (b"x",):
+            accepted.send(part)
+"""
+"""Text for a provoking program: it answers a client that is none of its own."""
+
+_caller = Caller()
+
+
+def answering() -> str:
+    return ANSWERING.replace("{port}", str(_caller.port))
 
 
 @pytest.fixture(scope="session")

@@ -58,4 +58,3 @@ class Flag(IntFlag):
     NEWER_THAN_ROOT = 1 << 11
     REPEATS = 1 << 12
     THREAD = 1 << 13
-    LOAD_FAILED = 1 << 14

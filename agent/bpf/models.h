@@ -1,0 +1,72 @@
+/* Sets of models: which one an event outside any load names, if there is only one. */
+#ifndef MODELWARD_MODELS_H
+#define MODELWARD_MODELS_H
+
+#include "state.h"
+
+static __always_inline u64 only_model(struct mw_models *m)
+{
+	return m->count == 1 ? m->instance[0] : 0;
+}
+
+/* A load of a model began: in place of the last load of the same artifact. `inode` 0: not known yet. */
+static __noinline int add_model(struct mw_models *m, u64 instance, u64 inode, u32 device)
+{
+	for (u32 i = 0; i < MW_MODELS; i++) {
+		if (!m->instance[i] || (inode && m->inode[i] == inode && m->device[i] == device)) {
+			if (!m->instance[i])
+				m->count++;
+			m->instance[i] = instance;
+			m->inode[i] = inode;
+			m->device[i] = device;
+			return 0;
+		}
+	}
+	m->count++;
+	return 0;
+}
+
+/* The artifact of a load that began without one: a load of the same artifact before it is replaced. */
+static __noinline int name_model(struct mw_models *m, u64 instance, u64 inode, u32 device)
+{
+	for (u32 i = 0; i < MW_MODELS; i++) {
+		if (m->instance[i] == instance) {
+			m->inode[i] = inode;
+			m->device[i] = device;
+		}
+	}
+	return 0;
+}
+
+static __noinline int remove_model(struct mw_models *m, u64 instance)
+{
+	u32 last = 0;
+
+	if (!instance)
+		return 0;
+	for (u32 i = 0; i < MW_MODELS; i++)
+		if (m->instance[i])
+			last = i;
+	for (u32 i = 0; i < MW_MODELS; i++) {
+		if (m->instance[i] != instance)
+			continue;
+		/* the first place holds the only one */
+		m->instance[i] = m->instance[last];
+		m->inode[i] = m->inode[last];
+		m->device[i] = m->device[last];
+		m->instance[last] = 0;
+		m->count--;
+		return 1;
+	}
+	return 0;
+}
+
+static __always_inline bool same_stem(const char *a, const char *b)
+{
+	for (u32 i = 0; i < MW_STEM; i += 8)
+		if (*(u64 *)&a[i] != *(u64 *)&b[i])
+			return false;
+	return true;
+}
+
+#endif

@@ -1,0 +1,257 @@
+/* Scopes: how a load begins, goes quiet, goes on and ends. */
+#ifndef MODELWARD_SCOPES_H
+#define MODELWARD_SCOPES_H
+
+#include "context.h"
+
+static __always_inline u64 new_id(void)
+{
+	return (u64)bpf_get_prandom_u32() << 32 | (__sync_fetch_and_add(&totals.instance_count, 1) + 1);
+}
+
+/* The state of a task's process. */
+static __always_inline struct mw_task *process_of(struct task_struct *task, struct mw_task *t)
+{
+	return task->pid == task->tgid ? t : leader_state(task);
+}
+
+/* Tell of a transition of the process of a task. */
+static __noinline int tell_of_process(struct task_struct *task, struct mw_task *t, u32 move, const char *detail)
+{
+	struct mw_scratch *s = claim();
+
+	if (!s) {
+		count(MW_HOP_MISSED, MW_LIFECYCLE);
+		return 0;
+	}
+	if (fill(&s->h, task, t, MW_LIFECYCLE)) {
+		if (move & MW_SAID)
+			s->h.evidence = MW_DECLARED;
+		tell_from(&s->h, move | s->h.scope, detail);
+	}
+	release(s);
+	return 0;
+}
+
+/* A scope was quiet long enough. True for the one caller that made the transition. */
+static __always_inline bool settle(struct mw_scope_slot *scope)
+{
+	struct mw_group *g = group_at(scope->group_slot, scope->group);
+	u32 to = MW_PHASE_WARMUP;
+
+	if (__sync_val_compare_and_swap(&scope->state, MW_SCOPE_OPEN, MW_SCOPE_TAIL) != MW_SCOPE_OPEN)
+		return false;
+	if (g) {
+		g->pending = 1;
+		__sync_fetch_and_add(&g->open_scopes, -1);
+		if (g->open_scopes == 0)
+			__sync_val_compare_and_swap(&g->phase, MW_PHASE_LOAD, MW_PHASE_WARMUP);
+		to = g->phase;
+	}
+	tell_from(&scope->record, MW_SCOPE_TAIL | MOVE(MW_PHASE_LOAD, to, MW_BY_QUIET), NULL);
+	return true;
+}
+
+static __always_inline void reopen(struct mw_scope_slot *scope)
+{
+	struct mw_group *g = group_at(scope->group_slot, scope->group);
+	u32 from = g ? g->phase : MW_PHASE_UNKNOWN;
+
+	if (__sync_val_compare_and_swap(&scope->state, MW_SCOPE_TAIL, MW_SCOPE_OPEN) != MW_SCOPE_TAIL)
+		return;
+	scope->answered_ns = 0;
+	if (g) {
+		__sync_fetch_and_add(&g->open_scopes, 1);
+		__sync_val_compare_and_swap(&g->phase, MW_PHASE_WARMUP, MW_PHASE_LOAD);
+	}
+	tell_from(&scope->record, MW_SCOPE_OPEN | MOVE(from, MW_PHASE_LOAD, MW_BY_REOPENED), NULL);
+}
+
+/* Close a scope for every task that inherited it, by making their references void. */
+static __noinline int close_scope(struct mw_scope_slot *scope, u32 move, const char *detail)
+{
+	struct mw_group *g = group_at(scope->group_slot, scope->group);
+	u64 instance = scope->instance;
+	u32 state = __sync_lock_test_and_set(&scope->state, MW_SCOPE_NONE);
+
+	if (state == MW_SCOPE_NONE)
+		return 0;
+	if (g) {
+		g->pending = 1;
+		if (state == MW_SCOPE_OPEN)
+			__sync_fetch_and_add(&g->open_scopes, -1);
+		__sync_fetch_and_add(&g->live_scopes, -1);
+		if (move & MW_FAILED)
+			remove_model(&g->models, instance);
+		else
+			__sync_fetch_and_add(&g->loaded, 1);
+		if (g->open_scopes == 0)
+			__sync_val_compare_and_swap(&g->phase, MW_PHASE_LOAD, MW_PHASE_WARMUP);
+	}
+	tell_from(&scope->record, move, detail);
+	__sync_val_compare_and_swap(&scope->instance, instance, 0);
+	return 1;
+}
+
+struct mw_scope_search {
+	u32 slot;
+	u32 found;
+};
+
+static long find_free_scope(u32 index, struct mw_scope_search *search)
+{
+	u32 slot = index;
+	struct mw_scope_slot *scope = bpf_map_lookup_elem(&scopes, &slot);
+
+	if (!scope)
+		return 1;
+	/* ~0 while it is being filled: no reference can equal it */
+	if (scope->instance || __sync_val_compare_and_swap(&scope->instance, 0, ~0ULL))
+		return 0;
+	search->slot = index;
+	search->found = 1;
+	return 1;
+}
+
+static __always_inline void raise_scope_mark(u32 mark)
+{
+	for (u32 i = 0; i < 8; i++) {
+		u32 old = totals.scope_mark;
+
+		if (mark <= old || __sync_val_compare_and_swap(&totals.scope_mark, old, mark) == old)
+			return;
+	}
+}
+
+static __always_inline bool has_artifact(struct mw_scope_slot *scope, u64 inode, u32 device)
+{
+	for (u32 i = 0; i < MW_SCOPE_FILES; i++)
+		if (scope->inode[i] == inode && scope->device[i] == device)
+			return true;
+	return false;
+}
+
+static __noinline int note_artifact(struct mw_scope_slot *scope, u64 inode, u32 device, u64 folder)
+{
+	u32 at;
+
+	if (!inode || has_artifact(scope, inode, device))
+		return 0;
+	at = __sync_fetch_and_add(&scope->files, 1) & (MW_SCOPE_FILES - 1);
+	scope->inode[at] = inode;
+	scope->device[at] = device;
+	scope->folder[at] = folder;
+	return 0;
+}
+
+/* Open a scope on a task. The scratch holds a record of the task, whose path serves for the scope's records too. NULL: over a
+ * quota, which is counted.
+ */
+static __noinline struct mw_scope_slot *open_scope(struct mw_scratch *s, struct task_struct *task, struct mw_task *t,
+						   struct mw_opening *o)
+{
+	struct mw_group *g = group_at(t->group_slot, t->group);
+	struct mw_scope_search search = {};
+	struct mw_scope_slot *scope;
+	u64 instance;
+	struct mw_task *l;
+	u32 from, at;
+
+	if (!g)
+		return NULL;
+	if (g->live_scopes < MW_GROUP_SCOPES)
+		bpf_loop(MW_SCOPES, find_free_scope, &search, 0);
+	scope = bpf_map_lookup_elem(&scopes, &search.slot);
+	if (!search.found || !scope) {
+		g->overflow = 1;
+		count(MW_HOP_MISSED, MW_LIFECYCLE);
+		return NULL;
+	}
+	raise_scope_mark(search.slot + 1);
+	instance = new_id();
+	l = process_of(task, t);
+	scope->group = g->id;
+	scope->group_slot = t->group_slot;
+	scope->tgid = task->tgid;
+	scope->tid = task->pid;
+	scope->thread = (u64)task;
+	scope->listens = l ? l->listens : 0;
+	scope->last_io_ns = s->h.time_ns;
+	scope->answered_ns = 0;
+	scope->checked_ns = 0;
+	scope->depth = o->depth;
+	scope->declared = o->trigger == MW_BY_DECLARED;
+	scope->files = 0;
+	scope->evidence = o->evidence;
+	__builtin_memset(scope->inode, 0, sizeof(scope->inode));
+	__builtin_memcpy(scope->stem, o->stem, sizeof(scope->stem));
+	note_artifact(scope, o->inode, o->device, o->folder);
+	from = s->h.phase;
+	g->active_ns = s->h.time_ns;
+	if (g->phase < MW_PHASE_LOAD || g->phase == MW_PHASE_WARMUP)
+		g->phase = MW_PHASE_LOAD;
+	__sync_fetch_and_add(&g->live_scopes, 1);
+	__sync_fetch_and_add(&g->open_scopes, 1);
+	add_model(&g->models, instance, o->inode, o->device);
+	if (l) {
+		if (l->inherited) {
+			__builtin_memset(&l->models, 0, sizeof(l->models));
+			l->inherited = 0;
+		}
+		add_model(&l->models, instance, o->inode, o->device);
+		at = __sync_fetch_and_add(&l->scopes_begun, 1) & (MW_MODELS - 1);
+		l->load_slots[at] = search.slot;
+		l->loads[at] = instance;
+		/* A process that has answered serves for ever, outside its loads. */
+		if (l->phase != MW_PHASE_SERVE) {
+			l->evidence = o->evidence;
+			l->phase = MW_PHASE_LOAD;
+		}
+	}
+	/* The open itself belongs to the load that it begins. */
+	s->h.instance = instance;
+	s->h.phase = MW_PHASE_LOAD;
+	s->h.scope = MW_SCOPE_OPEN;
+	s->h.evidence = scope->evidence;
+	bpf_probe_read_kernel(&scope->record, MW_SMALL_SIZE, &s->h);
+	scope->record.h.kind = MW_LIFECYCLE;
+	scope->record.h.outcome = MW_SUCCESS;
+	__builtin_memset(scope->record.h.by_kind, 0, sizeof(scope->record.h.by_kind));
+	scope->record.h.lifecycle.inode = o->inode;
+	scope->record.h.lifecycle.device = o->device;
+	scope->record.h.seg[MW_SEG_ASKED] = 0;	/* the detail of a transition has its place */
+	if (s->used > MW_SMALL_SIZE - MW_HEADER_SIZE) {
+		/* The open's own record has the long path, on the same instance. */
+		__builtin_memset(scope->record.h.seg, 0, sizeof(scope->record.h.seg));
+		scope->record.h.flags |= MW_F_TRUNCATED;
+	}
+	scope->state = MW_SCOPE_OPEN;
+	__sync_lock_test_and_set(&scope->instance, instance);
+	t->scope_slot = search.slot;
+	t->scope_instance = instance;
+	tell_from(&scope->record, MW_SCOPE_OPEN | MOVE(from, MW_PHASE_LOAD, o->trigger), o->detail);
+	return scope;
+}
+
+/* A scope that a framework's call opened gets its first artifact. */
+static __noinline int name_scope(struct mw_scratch *s, struct task_struct *task, struct mw_task *t, struct mw_scope_slot *scope,
+				 struct mw_opening *o)
+{
+	struct mw_group *g = group_at(t->group_slot, t->group);
+	struct mw_task *l = process_of(task, t);
+
+	scope->record.h.lifecycle.inode = o->inode;
+	scope->record.h.lifecycle.device = o->device;
+	if (s->h.seg[MW_SEG_PATH] && s->used <= MW_SMALL_SIZE - MW_HEADER_SIZE) {
+		bpf_probe_read_kernel(scope->record.text, sizeof(scope->record.text), s->text);
+		scope->record.h.seg[MW_SEG_PATH] = s->h.seg[MW_SEG_PATH];
+	}
+	if (g)
+		name_model(&g->models, scope->instance, o->inode, o->device);
+	if (l)
+		name_model(&l->models, scope->instance, o->inode, o->device);
+	tell_from(&scope->record, MW_SCOPE_OPEN | MOVE(MW_PHASE_LOAD, MW_PHASE_LOAD, o->trigger), o->detail);
+	return 0;
+}
+
+#endif
