@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 EXTRAS := collector,cli,agent,servers
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test bench faults bpf bpf-check proto proto-check lint unit kernel attacks benign e2e browser wheel bundle install install-dev clean
+.PHONY: help demo test bench faults phases bpf bpf-check proto proto-check lint unit kernel attacks benign e2e browser wheel bundle install install-dev clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -61,6 +61,9 @@ bench: build/.packages-bench install-dev  ## what it costs, beside peers: needs 
 
 faults: install-dev  ## kills, full disks, wrong clocks, cut streams: what was provoked is what is stored (root; SEED=, ONLY=)
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)")
+
+phases: install-dev  ## is every event of real model servers tagged right: phase, model, origin (root; ONLY=NAME,NAME)
+	@$(BIN)/python -m tests.phases $(if $(ONLY),--only "$(ONLY)")
 
 wheel: install-dev  ## the wheel, kernel objects inside
 	$(BIN)/python -m build --wheel --outdir build/wheels

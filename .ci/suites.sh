@@ -24,7 +24,7 @@ suite mypy $bin/mypy
 suite "generated code" $bin/python proto/generate.py --check
 suite "kernel objects" $bin/python agent/bpf/build.py --check
 suite rules $bin/modelward rules test
-for folder in unit kernel browser e2e faults benign attacks; do
+for folder in unit kernel browser e2e faults benign attacks phases; do
   suite "$folder" $bin/python -m pytest -q "tests/$folder"
 done
 suite demo $bin/python -m deploy.demo --no-color

@@ -1,7 +1,7 @@
 """``make phases``: real servers with real models; is each event tagged with the right phase, model and origin?
 
-As root. ``python -m tests.phases [--only NAME,...] [--short] [--list] [--keep]``; writes build/reports/phases.json, and exits with a
-status other than zero when a goal is missed or a server could not run.
+As root. ``python -m tests.phases [--only NAME,...] [--short] [--list] [--keep]``; writes build/reports/phases.json, and exits
+with a status other than zero when a goal is missed or a server could not run.
 """
 
 from __future__ import annotations

@@ -50,7 +50,8 @@ def python_of(requires: tuple[str, ...]) -> Path:
             if process.returncode:
                 words = "\n".join("    " + line for line in log.read_text("utf-8", "replace").splitlines()[-6:])
                 shutil.rmtree(folder, ignore_errors=True)
-                raise NoEnvironment(f"{', '.join(requires)} could not be installed (status {process.returncode}; all of it in {log}):\n{words}")
+                raise NoEnvironment(f"{', '.join(requires)} could not be installed (status {process.returncode}; "
+                                    f"all of it in {log}):\n{words}")
     (folder / "whole").write_text(text)
     print(f"  installed in {time.monotonic() - begun:.0f} s", flush=True)
     return python

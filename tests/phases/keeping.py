@@ -26,7 +26,7 @@ def keep(stored: Stored, result: Score, folder: Path) -> None:
             continue
         else:
             what = row["path"] or row["command"]
-        origin = row["origin_phase"] if row["origin_phase"] == "none" else f"{row['origin_model']}/{row['origin_scope']}/{row['origin_via']}"
-        lines.append(f"{(row['ns'] - first) / 1e9:8.3f} {row['pid']:7} {row['tid']:7} {row['event_name']:10} {row['phase']:7} {row['scope']:5} "
-                     f"{row['model_id'] + ':' + str(row['instance'] % 1000):14} {origin:14} {what[:150]}")
+        origin = f"{row['origin_model']}/{row['origin_scope']}/{row['origin_via']}" if row["origin_phase"] != "none" else "none"
+        lines.append(f"{(row['ns'] - first) / 1e9:8.3f} {row['pid']:7} {row['tid']:7} {row['event_name']:10} {row['phase']:7} "
+                     f"{row['scope']:5} {row['model_id'] + ':' + str(row['instance'] % 1000):14} {origin:14} {what[:150]}")
     (place / "timeline.txt").write_text("\n".join(lines) + "\n")

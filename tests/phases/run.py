@@ -85,8 +85,9 @@ class Run:
         """Run a script of the apps in the server's environment and the folder of models. Raises DemoError when it fails."""
         # Marks are made by servers alone.
         environment = {name: value for name, value in self.environment.items() if name != "MODELWARD_TRUTH"}
+        environment["PYTHONPATH"] = f"{self.programs}:{_ROOT}"
         done = subprocess.run([self.python, self.programs / script, *map(self.filled, arguments)], cwd=self.models,
-                              env=environment | {"PYTHONPATH": f"{self.programs}:{_ROOT}"}, capture_output=True, text=True, timeout=600)
+                              env=environment, capture_output=True, text=True, timeout=600)
         if done.returncode:
             raise DemoError(f"{script} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
         self.note_digests()
@@ -113,12 +114,13 @@ class Run:
         self.wait_for(lambda: self._status(path or self.server.health) < 400, "ready", self.server.patience_s)
 
     def wait_for(self, condition: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
-        """Wait until a condition holds. Raises DemoError with the server's last words when it ended before, or it takes too long."""
+        """Wait until a condition holds. Raises DemoError with the server's last words when it ended before, or takes too long."""
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert self.process is not None
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise DemoError(f"{self.server.name} was not {what} in {timeout_s:.0f} s:\n{self._processes.last_words(self.process, 30)}")
+                raise DemoError(f"{self.server.name} was not {what} in {timeout_s:.0f} s:\n"
+                                + self._processes.last_words(self.process, 30))
             time.sleep(_EVERY_S)
 
     def get(self, path: str) -> Any:

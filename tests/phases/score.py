@@ -78,6 +78,8 @@ def score(stored: Stored) -> Score:
     for words in (*stored.server.check(stored), *_judge_detections(stored)):
         result.failed.append(words)
         result.wrong.append(words)
+    if stored.agent_started_ns:
+        result.notes.append(_tagged_since(stored))
     if not stored.opened:
         result.failed.append("no mark was stored")
     return result
@@ -146,6 +148,18 @@ def _origin_of(stored: Stored, row: dict[str, Any]) -> str:
     return stored.label_of(row["origin_model"]) + ("~" if row["origin_scope"] == "tail" else "")
 
 
+def _tagged_since(stored: Stored) -> str:
+    """How soon after the agent's start each process that marks all the time has a tag."""
+    first: dict[int, int] = {}
+    for row in sorted(stored.opened.values(), key=lambda row: row["ns"]):
+        first.setdefault(row["pid"], row["ns"])
+    never = {mark.pid for mark in stored.marks.values() if mark.made_ns > stored.agent_started_ns} - set(first)
+    began = min((row["ns"] for row in stored.rows), default=0)
+    latest = max(first.values(), default=0)
+    after = (latest - stored.agent_started_ns) / 1e9
+    return (f"{len(first)} processes tagged, {len(never)} never; the last one {after:.2f} s after the agent's program was started, {(latest - began) / 1e9:.2f} s after its first event of the workload")
+
+
 def _judge_artifacts(stored: Stored, result: Score) -> None:
     """Whoever of the server opens a model's file to read it loads that model."""
     for row in stored.rows:
@@ -159,11 +173,12 @@ def _judge_artifacts(stored: Stored, result: Score) -> None:
         tally.model += model == label
         tally.origin += 1
         if row["phase"] != "load" or model != label:
-            result.wrong.append(f"open of {row['path'].rpartition('/models/')[2]} by thread {row['tid']}: stored {row['phase']} ({row['scope']}) {model}")
+            result.wrong.append(f"open of {row['path'].rpartition('/models/')[2]} by thread {row['tid']}: "
+                                f"stored {row['phase']} ({row['scope']}) {model}")
 
 
 def _judge_detections(stored: Stored) -> list[str]:
     found = {d.rule for d in stored.detections}
     missing = [f"not detected: {rule}" for rule in stored.server.expects if rule not in found]
-    return missing + [f"false alarm: {d.rule} in {d.phase}, [{d.chain}] {d.command} {d.file} {d.address}" for d in stored.detections
-                      if d.rule not in stored.server.expects]
+    return missing + [f"false alarm: {d.rule} in {d.phase}, [{d.chain}] {d.command} {d.file} {d.address}"
+                      for d in stored.detections if d.rule not in stored.server.expects]

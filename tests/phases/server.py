@@ -1,10 +1,10 @@
 """What a server of ``make phases`` is. How to add one:
 
-1. A program in ``tests/phases/apps``: an ordinary server that also says what it does, by ``import truth`` (tests/phases/truth.py; it
-   lies beside the program in a run): ``with truth.loading("iris"):`` tightly around the load, ``Answers(app)`` around an ASGI
-   application, ``truth.mark("request")`` in handlers, ``truth.tick()`` once a process for a thread that marks all the time. A server
-   that is not ASGI leaves ``Answers`` out: the client's view is used. Threads that were created in a load, or between its end and
-   the first answer, have an origin: ``truth.origins["request"] = "-+iris~"``.
+1. A program in ``tests/phases/apps``: an ordinary server that also says what it does, by ``import truth`` (tests/phases/truth.py;
+   it lies beside the program in a run): ``with truth.loading("iris"):`` tightly around the load, ``Answers(app)`` around an ASGI
+   application, ``truth.mark("request")`` in handlers, ``truth.tick()`` once a process for a thread that marks all the time. A
+   server that is not ASGI leaves ``Answers`` out: the client's view is used. Threads that were created in a load, or between its
+   end and the first answer, have an origin: ``truth.origins["request"] = "-+iris~"``.
 2. A description in a module of ``tests/phases/servers``, whose list ``SERVERS`` is found by itself::
 
        Server(
@@ -19,10 +19,10 @@
 
 3. ``python -m tests.phases --only litserve`` (as root; ``--keep`` leaves the folder with marks, logs and the stored rows).
 
-``story`` gets a :class:`tests.phases.run.Run`: ``run.ready()``, ``run.get(path)``, ``run.post(path, body)``, ``run.models`` (folder),
-``run.process``, ``run.wait_for(condition, what)``. While the server runs, ``health`` is asked every 50 ms from the start on, whatever it
-answers. After the story the harness sends SIGTERM and scores. Files of models that are made or replaced in the story are made by
-``run.make(script, *arguments)``: in a process that is no server's.
+``story`` gets a :class:`tests.phases.run.Run`: ``run.ready()``, ``run.get(path)``, ``run.post(path, body)``, ``run.models``
+(folder), ``run.process``, ``run.wait_for(condition, what)``. While the server runs, ``health`` is asked every 50 ms from the
+start on, whatever it answers. After the story the harness sends SIGTERM and scores. Files of models that are made or replaced
+in the story are made by ``run.make(script, *arguments)``: in a process that is no server's.
 """
 
 from __future__ import annotations

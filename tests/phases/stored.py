@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from tests.phases.server import Server
 
 _PAGE = 5000
-_COLUMNS = """toUnixTimestamp64Nano(time) AS ns, event_name, event_outcome, process_pid AS pid, thread_id AS tid, process_root_id AS root,
-    lifecycle_phase AS phase, lifecycle_scope AS scope, lifecycle_evidence AS evidence, lifecycle_from AS before,
-    lifecycle_trigger AS trigger, lifecycle_detail AS detail, lifecycle_origin_phase AS origin_phase,
+_COLUMNS = """toUnixTimestamp64Nano(time) AS ns, event_name, event_outcome, process_pid AS pid, thread_id AS tid,
+    process_root_id AS root, lifecycle_phase AS phase, lifecycle_scope AS scope, lifecycle_evidence AS evidence,
+    lifecycle_from AS before, lifecycle_trigger AS trigger, lifecycle_detail AS detail, lifecycle_origin_phase AS origin_phase,
     lifecycle_origin_scope AS origin_scope, lifecycle_origin_via AS origin_via, lifecycle_origin_model AS origin_model,
-    lifecycle_origin_instance AS origin_instance, lifecycle_origin_age_s AS origin_age_s, model_instance AS instance, model_id, model_digest,
-    file_path AS path, file_access AS access, process_command_line AS command, process_parent_pid AS parent, workload_runtime AS runtime"""
+    lifecycle_origin_instance AS origin_instance, lifecycle_origin_age_s AS origin_age_s, model_instance AS instance, model_id,
+    model_digest, file_path AS path, file_access AS access, process_command_line AS command, process_parent_pid AS parent,
+    workload_runtime AS runtime"""
 _NAME = re.compile(r"([^.]*)\.([^.]*)\.([^.]*)\.([^.]*)\.(\d+)-(\d+)\.truth")
 
 
@@ -85,18 +86,19 @@ def read_mark(path: Path) -> Mark | None:
     if not found:
         return None
     phase, model, role, origin, pid, number = found.groups()
-    return Mark(frozenset(phase.split("+")), frozenset(model.split("+")), role, frozenset(origin.split("+")), int(pid), int(number),
-                path.stat().st_mtime_ns, path.name)
+    return Mark(frozenset(phase.split("+")), frozenset(model.split("+")), role, frozenset(origin.split("+")),
+                int(pid), int(number), path.stat().st_mtime_ns, path.name)
 
 
 def stored_of(run: Run) -> Stored:
     """Wait until all is stored and models have their names; read it."""
     whole = run.whole
-    whole.watch.settle()
+    whole.watch.settle(120)
     truth = str(run.truth)
     marked = f"event_name = 'file_open' AND startsWith(file_path, '{truth}/')"
     # A server may be several workloads, such as one that is tracked from its workers' artifacts on.
-    own = f"process_root_id IN (SELECT DISTINCT process_root_id FROM events WHERE {marked} OR process_root_id LIKE '%-{run.pid}-%')"
+    own = ("process_root_id IN (SELECT DISTINCT process_root_id FROM events "
+           f"WHERE {marked} OR process_root_id LIKE '%-{run.pid}-%')")
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         unnamed = whole.console.query(f"SELECT count() AS n FROM events WHERE model_instance != 0 AND model_id = '' AND {own}")

@@ -1,8 +1,8 @@
-"""The truth about a server's life, said by the server itself in the *names* of files that it opens: stdlib only, Python 3.8 and later.
+"""The truth about a server's life, said by the server itself in the *names* of files that it opens: stdlib only, Python 3.8 on.
 
-A server of ``make phases`` imports this file (it lies beside the server's program) and tells what it does: ``with loading("iris"):``
-around a load, ``Answers(app)`` around an ASGI application, ``mark("request")`` wherever something should be judged. Each mark opens
-a new file in the folder MODELWARD_TRUTH:
+A server of ``make phases`` imports this file (it lies beside the server's program) and tells what it does:
+``with loading("iris"):`` around a load, ``Answers(app)`` around an ASGI application, ``mark("request")`` wherever something
+should be judged. Each mark opens a new file in the folder MODELWARD_TRUTH:
 
     PHASE.MODEL.ROLE.ORIGIN.PID-NUMBER.truth
 
@@ -14,10 +14,10 @@ The agent knows nothing of these names. The score joins them with the tags that 
 - ROLE: what sort of thread it is (``loader``, ``request``, ``loop``, ``ticker``, ``child``, ...), for the score by role.
 - ORIGIN: the label of the model in whose load the task was created; ``iris~``: created in the tail of it; ``-``: in none.
 
-What is true without being told: before the first load ``start``; in the thread of a load ``load``; after it, in that thread and until
-the process has answered, the load's tail (``load``) or what the process is in; ``warmup`` until the first answer after the first load;
-then ``serve``; after SIGTERM ``stop``. Answers are told by :class:`Answers` where the process sends them itself; else by the client of
-``make phases``, through the times of two files that are looked at and never opened.
+What is true without being told: before the first load ``start``; in the thread of a load ``load``; after it, in that thread and
+until the process has answered, the load's tail (``load``) or what the process is in; ``warmup`` until the first answer after the
+first load; then ``serve``; after SIGTERM ``stop``. Answers are told by :class:`Answers` where the process sends them itself; else
+by the client of ``make phases``, through the times of two files that are looked at and never opened.
 """
 
 import contextlib
@@ -280,7 +280,7 @@ def _process_phase():
     if _life.served:
         return "serve"
     if not _life.models:
-        # The first load is in another thread: of this one it may be said or not, and a load that is quiet for 100 ms counts as ended.
+        # The first load is in another thread: of this one it may be said or not, and 100 ms of quiet count as its end.
         begun = "load+start+warmup" if others or _life.tails else "start"
         return begun + ("+warmup+serve" if _life.failed else "")
     return ("load+" if others else "") + "warmup" + ("+serve" if _possibly_answered() else "")

@@ -1,4 +1,4 @@
-"""A server that starts empty, answers health checks all along, and loads models when it is told to or when one is asked for first."""
+"""A server that starts empty, answers health checks all along, and loads models when it is told to or one is asked for first."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The llama.cpp server on one GGUF: ``llama_app.py MODEL PORT``. It loads and answers in threads of its own, which Python cannot mark."""
+"""The llama.cpp server on one GGUF: ``llama_app.py MODEL PORT``. Its own threads load and answer: Python cannot mark in them."""
 
 import signal
 import sys

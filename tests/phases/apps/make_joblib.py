@@ -1,7 +1,7 @@
 """Write small classifiers that mark their own load: ``make_joblib.py NAME.joblib[=KIND] ...``, the label being the file's name.
 
-KIND: ``slow`` takes two seconds to load; ``broken`` ends in the middle; ``large`` holds 64 MiB of numbers; ``spawning`` starts children
-while it is loaded, that act later.
+KIND: ``slow`` takes two seconds to load; ``broken`` ends in the middle; ``large`` holds 64 MiB of numbers; ``spawning`` starts
+children while it is loaded, that act later.
 """
 
 import os

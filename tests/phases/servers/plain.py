@@ -10,8 +10,8 @@ from tests.phases.server import Model, Server
 IRIS = {"iris": Model("iris.joblib")}
 BOTH = {**IRIS, "roses": Model("roses.joblib")}
 UVICORN = ("{python}", "-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--log-level", "warning")
-GUNICORN = ("{python}", "{bin}/gunicorn", "--workers", "2", "--worker-class", "uvicorn.workers.UvicornWorker", "--bind", "127.0.0.1:{port}",
-            "--config", "gunicorn_hooks.py")
+GUNICORN = ("{python}", "{bin}/gunicorn", "--workers", "2", "--worker-class", "uvicorn.workers.UvicornWorker",
+            "--bind", "127.0.0.1:{port}", "--config", "gunicorn_hooks.py")
 MODEL_PATH = {"MODEL_PATH": "{models}/iris.joblib"}
 
 
@@ -66,23 +66,25 @@ def complete(run: Run) -> None:
         run.post("/v1/completions", {"prompt": f"a b c {number}", "max_tokens": 4})
 
 
+_ONE = ("make_joblib.py", "iris.joblib")
+_SLOW = ("make_joblib.py", "iris.joblib=slow")
+LAZILY = {"MODELS": "{models}"}
+SIBLINGS = {**MODEL_PATH, "SIBLINGS": "1"}
+LLAMA = ("{python}", "llama_app.py", "{models}/little.gguf", "{port}")
+LITTLE = {"little": Model("little.gguf")}
+
 SERVERS = [
-    Server("uvicorn import", (*UVICORN, "plain_app:app"), IRIS, classify, make=("make_joblib.py", "iris.joblib"),
-           variables=MODEL_PATH, short=True),
-    Server("uvicorn lazy", (*UVICORN, "lazy_app:app"), IRIS, lazy, make=("make_joblib.py", "iris.joblib"),
-           variables={"MODELS": "{models}"}, short=True),
-    Server("uvicorn background", (*UVICORN, "background_app:app"), IRIS, background, make=("make_joblib.py", "iris.joblib=slow"),
-           variables=MODEL_PATH, short=True),
-    Server("uvicorn background, health 200", (*UVICORN, "background_app:app"), IRIS, background, health="/live",
-           make=("make_joblib.py", "iris.joblib=slow"), variables=MODEL_PATH),
-    Server("uvicorn swap", (*UVICORN, "lazy_app:app"), BOTH, swap, make=("make_joblib.py", "iris.joblib"),
-           variables={"MODELS": "{models}"}, short=True),
-    Server("uvicorn workers", (*UVICORN, "--workers", "2", "plain_app:app"), IRIS, classify, make=("make_joblib.py", "iris.joblib"),
-           variables={**MODEL_PATH, "SIBLINGS": "1"}, short=True),
-    Server("gunicorn", (*GUNICORN, "plain_app:app"), IRIS, classify, make=("make_joblib.py", "iris.joblib"),
-           variables={**MODEL_PATH, "SIBLINGS": "1"}, short=True),
-    Server("gunicorn preload", (*GUNICORN, "--preload", "plain_app:app"), IRIS, classify, make=("make_joblib.py", "iris.joblib"),
-           variables={**MODEL_PATH, "SIBLINGS": "1", "PRELOAD": "1"}, short=True),
-    Server("llama.cpp", ("{python}", "llama_app.py", "{models}/little.gguf", "{port}"), {"little": Model("little.gguf")}, complete,
-           make=("make_llama.py",), listed=False, short=True),
+    Server("uvicorn import", (*UVICORN, "plain_app:app"), IRIS, classify, make=_ONE, variables=MODEL_PATH, short=True),
+    Server("uvicorn lazy", (*UVICORN, "lazy_app:app"), IRIS, lazy, make=_ONE, variables=LAZILY, short=True),
+    Server("uvicorn background", (*UVICORN, "background_app:app"), IRIS, background, make=_SLOW, variables=MODEL_PATH,
+           short=True),
+    Server("uvicorn background, health 200", (*UVICORN, "background_app:app"), IRIS, background, make=_SLOW,
+           variables=MODEL_PATH, health="/live"),
+    Server("uvicorn swap", (*UVICORN, "lazy_app:app"), BOTH, swap, make=_ONE, variables=LAZILY, short=True),
+    Server("uvicorn workers", (*UVICORN, "--workers", "2", "plain_app:app"), IRIS, classify, make=_ONE, variables=SIBLINGS,
+           short=True),
+    Server("gunicorn", (*GUNICORN, "plain_app:app"), IRIS, classify, make=_ONE, variables=SIBLINGS, short=True),
+    Server("gunicorn preload", (*GUNICORN, "--preload", "plain_app:app"), IRIS, classify, make=_ONE,
+           variables={**SIBLINGS, "PRELOAD": "1"}, short=True),
+    Server("llama.cpp", LLAMA, LITTLE, complete, make=("make_llama.py",), listed=False, short=True),
 ]

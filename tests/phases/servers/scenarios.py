@@ -7,11 +7,10 @@ import time
 
 from tests.phases.run import Run
 from tests.phases.server import Model, Server
-from tests.phases.servers.plain import GUNICORN, IRIS, MODEL_PATH, UVICORN, complete, lazy
+from tests.phases.servers.plain import GUNICORN, IRIS, LAZILY, LITTLE, LLAMA, MODEL_PATH, SIBLINGS, UVICORN, complete, lazy
 from tests.phases.stored import Stored
 
 LAZY = (*UVICORN, "lazy_app:app")
-LAZILY = {"MODELS": "{models}"}
 
 
 def ten_minutes_later(run: Run) -> None:
@@ -90,23 +89,28 @@ def served(run: Run) -> None:
     complete(run) if run.server.name.endswith("llama.cpp") else run.classify(20)
 
 
+_ONE = ("make_joblib.py", "iris.joblib")
+_LARGE = ("make_joblib.py", "iris.joblib=large")
+_SLOW = ("make_joblib.py", "iris.joblib=slow")
+_BROKEN = {"broken": Model("broken.joblib")}
+
 SERVERS = [
     Server("child of a load", LAZY, IRIS, ten_minutes_later, make=("make_joblib.py", "iris.joblib=spawning"), variables=LAZILY,
            expects=("shell_in_load",)),
-    Server("weights deleted after open", LAZY, IRIS, deleted, make=("make_joblib.py", "iris.joblib=large"), variables=LAZILY),
-    Server("weights in page cache", LAZY, IRIS, cached, make=("make_joblib.py", "iris.joblib=large"), variables=LAZILY),
-    Server("two threads, one file", LAZY, IRIS, two_threads, make=("make_joblib.py", "iris.joblib=slow"), variables=LAZILY),
-    Server("load that raises", LAZY, {**IRIS, "broken": Model("broken.joblib")}, raises,
-           make=("make_joblib.py", "iris.joblib", "broken.joblib=broken"), variables=LAZILY),
-    Server("load at import that raises", (*UVICORN, "plain_app:app"), {"broken": Model("broken.joblib")}, ends, stop=None,
-           make=("make_joblib.py", "broken.joblib=broken"), variables={"MODEL_PATH": "{models}/broken.joblib", "LABEL": "broken"},
-           check=_failed),
-    Server("SIGTERM in mid-load", (*UVICORN, "background_app:app"), IRIS, mid_load, make=("make_joblib.py", "iris.joblib=slow"),
-           variables=MODEL_PATH, health="/live", check=_failed),
-    Server("agent late: uvicorn", (*UVICORN, "plain_app:app"), IRIS, served, make=("make_joblib.py", "iris.joblib"),
-           variables=MODEL_PATH, agent_late=True, later=later, check=_reconstructed),
-    Server("agent late: gunicorn preload", (*GUNICORN, "--preload", "plain_app:app"), IRIS, served, make=("make_joblib.py", "iris.joblib"),
-           variables={**MODEL_PATH, "SIBLINGS": "1", "PRELOAD": "1"}, agent_late=True, later=later),
-    Server("agent late: llama.cpp", ("{python}", "llama_app.py", "{models}/little.gguf", "{port}"), {"little": Model("little.gguf")}, served,
-           make=("make_llama.py",), agent_late=True, later=later),
+    Server("weights deleted after open", LAZY, IRIS, deleted, make=_LARGE, variables=LAZILY),
+    Server("weights in page cache", LAZY, IRIS, cached, make=_LARGE, variables=LAZILY),
+    Server("two threads, one file", LAZY, IRIS, two_threads, make=_SLOW, variables=LAZILY),
+    Server("load that raises", LAZY, {**IRIS, **_BROKEN}, raises, make=("make_joblib.py", "iris.joblib", "broken.joblib=broken"),
+           variables=LAZILY),
+    Server("load at import that raises", (*UVICORN, "plain_app:app"), _BROKEN, ends, stop=None,
+           make=("make_joblib.py", "broken.joblib=broken"), check=_failed,
+           variables={"MODEL_PATH": "{models}/broken.joblib", "LABEL": "broken"}),
+    Server("SIGTERM in mid-load", (*UVICORN, "background_app:app"), IRIS, mid_load, make=_SLOW, variables=MODEL_PATH,
+           health="/live", check=_failed),
+    Server("agent late: uvicorn", (*UVICORN, "plain_app:app"), IRIS, served, make=_ONE, variables=MODEL_PATH,
+           agent_late=True, later=later, check=_reconstructed),
+    Server("agent late: gunicorn preload", (*GUNICORN, "--preload", "plain_app:app"), IRIS, served, make=_ONE,
+           variables={**SIBLINGS, "PRELOAD": "1"}, agent_late=True, later=later),
+    Server("agent late: llama.cpp", LLAMA, LITTLE, served, make=("make_llama.py",), agent_late=True, later=later,
+           check=_reconstructed),
 ]
