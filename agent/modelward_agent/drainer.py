@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -68,6 +68,7 @@ class Source(Protocol):
     def doors(self) -> Sequence[DoorReport]: ...
     def canary(self, id: str) -> None: ...
     def declare(self, hint: Hint) -> None: ...
+    def register_artifacts(self, found: Iterable[tuple[int, int]]) -> int: ...
     def detach(self) -> None: ...
     def close(self) -> None: ...
     def leave(self) -> None: ...
@@ -267,6 +268,8 @@ class Drainer:
             elif what == "corrupt":
                 self._sender.begins(None)
                 self._writer.corrupt(rest[0], rest[2], rest[1])
+            elif what == "artifacts":
+                self._sensor.register_artifacts([(device, inode) for device, inode in rest[0]])
             elif what == "canary":
                 self._sender.tell("result", rest[0], self._canary(rest[0]))
 

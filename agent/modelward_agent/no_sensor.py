@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,6 +52,9 @@ class NoSensor:
 
     def declare(self, hint: Hint) -> None:
         return
+
+    def register_artifacts(self, found: Iterable[tuple[int, int]]) -> int:
+        return 0
 
     def detach(self) -> None:
         return

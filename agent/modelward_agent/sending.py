@@ -261,6 +261,8 @@ class Sender:
             for artifact, identity in self._resolver.results():
                 self._enricher.bind(artifact.instance, identity)
                 self._channel.record(identity_record(artifact.instance, artifact, identity))
+            if files := self._resolver.registrations():
+                self._channel.tell("artifacts", files)
             self._channel.flush()
             if not self._channel.backlog:
                 self._unfinished.save(self._resolver.unfinished())
@@ -292,4 +294,6 @@ def _lock(path: Path) -> int:
 async def serve(channel: Channel, begin: dict[str, Any]) -> None:
     """Send until the drainer says stop or is gone. ``begin``: what it told first."""
     layout = Layout(records.SMALL, records.LARGE)
-    await Sender(channel, begin, layout, Enricher(boot_id=begin["boot_id"]), Resolver()).run()
+    # A Hugging Face cache or a restart must not cost reading a model again: digests outlive this process.
+    resolver = Resolver(known=Path(begin["spool"]).parent / "identities", boot_id=begin["boot_id"])
+    await Sender(channel, begin, layout, Enricher(boot_id=begin["boot_id"]), resolver).run()

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,10 @@ class FakeSensor:
 
     def declare(self, hint: Hint) -> None:
         self.did.append(f"declare {PHASES[hint.phase]}")
+
+    def register_artifacts(self, found: Iterable[tuple[int, int]]) -> int:
+        self.did.append(f"artifacts {[*found]}")
+        return 0
 
     def detach(self) -> None:
         self.did.append("detach")

@@ -349,7 +349,7 @@ def test_a_model_in_tmp_makes_all_of_tmp_a_model_folder(enricher: Enricher) -> N
     assert [row["file_in_model_dir"] for row in rows(enricher, model, record(Kind.FILE_OPEN, b"/tmp/x", at=2))] == [False, False]
 
 
-def test_an_instance_is_asked_for_twice_or_never(enricher: Enricher) -> None:
+def test_a_file_of_an_instance_is_asked_for_twice_or_never(enricher: Enricher) -> None:
     def shard(number: int, at: int) -> Any:
         path = b"/srv/m-%05d-of-00002.safetensors" % number
         return record(
@@ -364,7 +364,8 @@ def test_an_instance_is_asked_for_twice_or_never(enricher: Enricher) -> None:
         )
 
     rows(enricher, shard(1, 1), shard(2, 2), record(Kind.FILE_OPEN, b"/srv/config.json", at=3, instance=77))
-    (artifact,) = enricher.wanted()
+    artifact, second = enricher.wanted()
+    assert (artifact.instance, second.instance, second.inode) == (77, 77, 2)
     assert (artifact.instance, artifact.path, artifact.asked) == (
         77,
         b"/srv/m-00001-of-00002.safetensors",
@@ -373,6 +374,12 @@ def test_an_instance_is_asked_for_twice_or_never(enricher: Enricher) -> None:
     assert (artifact.pid, artifact.start_ns, artifact.inode, artifact.device) == (*ROOT, 1, 3)
     rows(enricher, shard(2, 4))
     assert enricher.wanted() == []
+
+
+def test_of_an_instance_with_too_many_files_that_is_not_seen(enricher: Enricher) -> None:
+    opens = [record(Kind.FILE_OPEN, b"/srv/m", at=n, flags=int(Flag.ARTIFACT), instance=77, inode=n) for n in range(1, 600)]
+    rows(enricher, *opens)
+    assert len(enricher.wanted()) == 513
 
 
 def test_an_adopted_servers_model_is_not_asked_for(enricher: Enricher) -> None:

@@ -17,7 +17,9 @@ from modelward_proto.text import is_inert
 
 from tests.unit.kernel_records import BOOT, batch, execd, record
 
-IDENTITY = Identity("acme/tiny", "abc", "9" * 64, "gguf", "hf_cache", "/srv/m.gguf")
+IDENTITY = Identity("acme/tiny", "abc", "9" * 64, "gguf", "hf_cache", "llama", "Q4_K_M", "acme/base", path="/srv/m.gguf")
+
+TEXTS = ("id", "revision", "digest", "format", "source", "architecture", "quantization", "base", "path")
 
 
 def opened(enricher: Enricher) -> Artifact:
@@ -47,7 +49,10 @@ def test_an_identity_row_does_not_bind(tmp_path: Path) -> None:
     (row,) = enricher.enrich(batch(np.frombuffer(raw, records.LARGE))).to_pylist()
     assert row["event_name"] == "model_identity"
     assert row["model_instance"] == 77
-    assert {name: row[f"model_{name}"] for name in ("id", "revision", "digest", "format", "source", "path")} == {
+    assert {name: row[f"model_{name}"] for name in TEXTS} == {
+        "architecture": "llama",
+        "quantization": "Q4_K_M",
+        "base": "acme/base",
         "id": "acme/tiny",
         "revision": "abc",
         "digest": "9" * 64,
@@ -92,6 +97,16 @@ def test_hostile_json_raises_or_is_not_bounded(told: object) -> None:
     found = told_identity(b"/x", told)
     assert all(is_inert(part) and len(part) <= 256 * 16 for part in (found.id, found.revision, found.format, found.source))
     assert len(found.digest) in (0, 64)
+
+
+def test_a_model_hides_its_digest_behind_long_texts(tmp_path: Path) -> None:
+    artifact = Artifact(1, 1, 1, b"/m", b"", 1, 1, 1)
+    for text in ("\x01" * 999, "\\" * 999, "\U0010ffff" * 999):
+        told = told_identity(artifact.path, dict.fromkeys(TEXTS, text) | {"digest": "9" * 64})
+        made = np.frombuffer(identity_record(1, artifact, told), records.LARGE)
+        (row,) = Enricher(boot_id=BOOT, proc=tmp_path).enrich(batch(made)).to_pylist()
+        assert row["model_digest"] == "9" * 64
+        assert len(row["model_id"]) >= 64
 
 
 def test_the_longest_identity_does_not_fit_its_record(tmp_path: Path) -> None:

@@ -14,19 +14,26 @@ from modelward_agent.enrich.attribution import Who
 from modelward_agent.enrich.rows import Rows, flagged
 from modelward_agent.enrich.workloads import Workloads
 from modelward_agent.identity.artifact import Artifact
+from modelward_agent.identity.members import FILES
 from modelward_agent.sensor.constants import Flag, Segment
 
 Column = npt.NDArray[Any]
 
 _INSTANCES = 65536
+_FILES = 131072
 _WAITING = 4096
+
+File = tuple[int, int]
+"""Device and inode."""
 
 
 class Loads:
-    """Each instance is asked for once: its first artifact names it, the first shard of a sharded set too."""
+    """Each file of an instance is asked for once: the first names it, the others are parts of it. Of an instance with more
+    files than are read one more than that is asked for, so that it is known."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[int, None] = OrderedDict()
+        self._known: OrderedDict[int, set[File]] = OrderedDict()
+        self._files = 0
         self._waiting: list[Artifact] = []
 
     def take(self) -> list[Artifact]:
@@ -47,7 +54,7 @@ class Loads:
             workload = whos[run[row]].workload
             if workload is not None:
                 workloads.loaded(workload, rows.raw(row, Segment.PATH))
-        for row in at[np.sort(np.unique(instance[at], return_index=True)[1])].tolist():
+        for row in at[np.sort(self._first_sights(rows, instance, at, opened))].tolist():
             self._ask(rows, row, int(instance[row]), of_open=bool(opened[row]))
 
     @staticmethod
@@ -55,13 +62,28 @@ class Loads:
         pairs: Column = instance ^ (run.astype(np.uint64) << np.uint64(48))
         return pairs
 
+    @staticmethod
+    def _first_sights(rows: Rows, instance: Column, at: Column, opened: Column) -> Column:
+        """Where in ``at`` each file of each instance is seen first."""
+        keys = np.zeros((len(at), 3), np.uint64)
+        keys[:, 0] = instance[at]
+        keys[:, 1] = np.where(opened[at], rows.column("inode")[at], rows.column("artifact_inode")[at])
+        keys[:, 2] = np.where(opened[at], rows.column("device")[at], rows.column("artifact_device")[at])
+        first: Column = np.unique(keys, axis=0, return_index=True)[1]
+        return first
+
     def _ask(self, rows: Rows, row: int, instance: int, *, of_open: bool) -> None:
-        if instance in self._known or len(self._waiting) >= _WAITING:
-            return
-        self._known[instance] = None
-        if len(self._known) > _INSTANCES:
-            self._known.popitem(last=False)
         inode, device = ("inode", "device") if of_open else ("artifact_inode", "artifact_device")
+        file = (int(rows.member(device, row)), int(rows.member(inode, row)))
+        files = self._known.get(instance)
+        if (files is not None and (file in files or len(files) > FILES)) or len(self._waiting) >= _WAITING:
+            return
+        if files is None:
+            files = self._known[instance] = set()
+        files.add(file)
+        self._files += 1
+        while len(self._known) > _INSTANCES or self._files > _FILES:
+            self._files -= len(self._known.popitem(last=False)[1])
         self._waiting.append(
             Artifact(
                 instance=instance,
@@ -69,8 +91,8 @@ class Loads:
                 start_ns=int(rows.member("start_ns", row)),
                 path=rows.raw(row, Segment.PATH),
                 asked=rows.raw(row, Segment.ASKED) if of_open else b"",
-                device=int(rows.member(device, row)),
-                inode=int(rows.member(inode, row)),
+                device=file[0],
+                inode=file[1],
                 time_ns=int(rows.time_ns[row]),
                 header=rows.header(row),
             )

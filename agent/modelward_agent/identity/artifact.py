@@ -13,7 +13,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """The file whose open began a model instance, as the kernel reported it."""
+    """A file that a model instance opened, as the kernel reported it. The first one began it."""
 
     instance: int
     pid: int
@@ -38,10 +38,10 @@ class Identity:
     id: str = ""
     revision: str = ""
     digest: str = ""
-    """sha256 of the artifact, 64 hex digits."""
+    """sha256 of the artifact, 64 hex digits. Of several files: of their sorted digests, joined by line feeds."""
     format: str = ""
     source: str = ""
-    """hf_cache, ollama, folder or file."""
+    """hf_cache, ollama, triton, folder or file."""
     architecture: str = ""
     quantization: str = ""
     base: str = ""

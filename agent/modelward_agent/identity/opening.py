@@ -23,6 +23,8 @@ _MAPS = 8 << 20
 # File systems whose st_dev is not the s_dev of the superblock: there the inode alone is compared.
 _OWN_DEVICES = frozenset((0x9123683E, 0x794C7630))  # btrfs, overlayfs
 
+_FUSE = 0x65735546
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
@@ -204,6 +206,11 @@ def _mappings(own: Path, device: int, inode: int) -> list[Path]:
     return [own / "map_files" / "-".join(f"{int(end, 16):x}" for end in span.split(b"-")) for span in spans[:4]]
 
 
+def lives(pid: int, start_ns: int, proc: Path = Path("/proc")) -> bool:
+    """Whether a process is still there."""
+    return _started(proc / str(pid)) == start_ns // _TICK_NS
+
+
 def _root_of(pid: int, start_ns: int, proc: Path) -> int | None:
     """The root folder of a process, if the pid still belongs to the one that started then.
 
@@ -233,6 +240,36 @@ def _is(reference: int, device: int, inode: int) -> bool:
     about = os.fstat(reference)
     same_device = (os.major(about.st_dev) << 20 | os.minor(about.st_dev)) == device
     return about.st_ino == inode and (same_device or _file_system(reference) in _OWN_DEVICES)
+
+
+def has_own_devices(reference: int) -> bool:
+    """Whether its file system shows other device numbers than the kernel's records have."""
+    return _file_system(reference) in _OWN_DEVICES
+
+
+def is_served_by_workload(reference: int, pid: int, proc: Path = Path("/proc")) -> bool:
+    """Whether a file lies on a FUSE file system that root of this host did not mount: whoever serves it may show each reader
+    another content.
+
+    The mount's ``user_id`` is read in the user namespace of whoever mounted it. In the mount namespace of a process of the
+    host's own user namespace, 0 is root of the host.
+    """
+    if _file_system(reference) != _FUSE:
+        return False
+    about = os.fstat(reference)
+    number = b"%d:%d" % (os.major(about.st_dev), os.minor(about.st_dev))
+    for own in (proc / str(pid), Path("/proc/self")):
+        try:
+            if os.readlink(own / "ns/user") != os.readlink("/proc/self/ns/user"):
+                return True
+            mounts = (own / "mountinfo").read_bytes().splitlines()
+        except OSError:
+            continue
+        for mount in mounts:
+            fields = mount.split(b" ")
+            if len(fields) > 9 and fields[2] == number:
+                return b"user_id=0" not in fields[-1].split(b",")
+    return True
 
 
 def _file_system(fd: int) -> int:

@@ -28,8 +28,7 @@ def identity_record(instance: int, artifact: Artifact, identity: Identity) -> by
     raw = record.view(np.uint8)
     header = np.frombuffer(artifact.header, np.uint8)[:text_at]
     raw[: len(header)] = header
-    members_told = {key: getattr(identity, key) for key in _KEYS}
-    told = json.dumps(members_told, ensure_ascii=False).encode()[: room // 2]
+    told = _told(identity, room // 2)
     path = artifact.path[: room - len(told)]
     # The members of an open that lie under those of a lifecycle record must not show through.
     record["by_kind"] = 0
@@ -48,6 +47,18 @@ def identity_record(instance: int, artifact: Artifact, identity: Identity) -> by
     record["seg"] = lengths
     raw[text_at : text_at + len(path) + len(told)] = np.frombuffer(path + told, np.uint8)
     return record.tobytes()
+
+
+def _told(identity: Identity, most: int) -> bytes:
+    """An identity as JSON. Where texts are too long for a record, they are cut until the whole fits: no model may hide its
+    digest behind a long name."""
+    told = b""
+    for name_length, other_length in ((4096, 4096), (1024, 128), (256, 64), (64, 32)):
+        cut = {key: getattr(identity, key)[: name_length if key in ("id", "digest") else other_length] for key in _KEYS}
+        told = json.dumps(cut, ensure_ascii=False).encode()
+        if len(told) <= most:
+            break
+    return told
 
 
 def parse_identity(path: bytes, text: bytes) -> Identity:

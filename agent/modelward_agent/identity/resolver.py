@@ -1,200 +1,247 @@
-"""Identifies artifacts in the background: one at a time, each in a process that may hang or die."""
+"""Identifies artifacts in the background: one load at a time, each in a process that may hang or die.
+
+One thread looks at what was loaded and hashes what is small; another hashes what is large (:mod:`.hasher`).
+"""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import queue
 import threading
 from collections import OrderedDict, deque
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from modelward_proto.text import escape
 
-from modelward_agent.identity.artifact import Artifact, Identity, told_identity
-from modelward_agent.identity.formats import format_by_extension
+from modelward_agent.identity import members
+from modelward_agent.identity.artifact import Artifact, Identity
+from modelward_agent.identity.composing import Found, compose
+from modelward_agent.identity.hasher import Hasher
+from modelward_agent.identity.header import Facts
+from modelward_agent.identity.known import Content, Known
+from modelward_agent.identity.loading import Load, find, job, read_facts, remember, tell
 from modelward_agent.identity.record import identity_record as identity_record
-from modelward_agent.identity.sources import find_source
 from modelward_agent.identity.worker_process import WorkerFailed, WorkerProcess
 
 log = logging.getLogger(__name__)
 
 _WAITING = 1024
 _RESULTS = 4096
-_CACHED = 4096
+_REGISTERED = 4096
+_AT_ONCE = 256
+_ARTIFACTS = 8192
+"""So many artifacts are held of all loads together; of those that are done the oldest are forgotten."""
 _LARGE = 256 << 20
-"""Larger files are named at once and get their digest by a second result: hashing them takes long."""
-
-
-@dataclass(slots=True)
-class _Known:
-    """What was found in a file whose size, mtime and ctime were ``stamp``."""
-
-    stamp: list[int] = field(default_factory=list)
-    facts: dict[str, str] = field(default_factory=dict)
-    digest: str = ""
+"""More than this is named at once and gets its digest by a second result: hashing takes long."""
+_ROUNDS = 3
+"""A file may name others, and one of those (an index) again others."""
 
 
 class Resolver:
     """Takes artifacts and gives identities back; never blocks its caller, never raises over an artifact.
 
-    What was found is remembered for (device, inode, size, mtime, ctime), in memory alone: the second instance
-    of a model costs no reading. ctime is part of it because a workload can set mtime as it likes.
+    Artifacts of one instance are one model. What was found in a file is remembered for its (device, inode, size, mtime, ctime):
+    the second instance of a model costs no reading, nor does a restart of the agent.
     """
 
-    def __init__(self, *, proc: Path = Path("/proc"), bytes_per_s: int = 256 << 20, silence_s: float = 30.0) -> None:
-        """``silence_s``: a worker that says nothing for so long is killed."""
-        self._proc = proc
+    def __init__(
+        self, *, proc: Path = Path("/proc"), bytes_per_s: int = 256 << 20, silence_s: float = 30.0,
+        known: Path | None = None, boot_id: str = "", large: int = _LARGE,
+    ) -> None:
+        """``silence_s``: a worker that says nothing for so long is killed. ``known``: file in which digests are kept."""
+        self._proc = os.fspath(proc)
         self._bytes_per_s = bytes_per_s
         self._silence_s = silence_s
-        self._waiting: queue.Queue[Artifact | None] = queue.Queue(_WAITING)
+        self._large = large
+        self._lock = threading.RLock()
+        self._waiting: queue.Queue[Load | None] = queue.Queue()
         self._results: deque[tuple[Artifact, Identity]] = deque(maxlen=_RESULTS)
-        self._unfinished: dict[int, Artifact] = {}
-        self._done: deque[int] = deque()
-        self._known: OrderedDict[tuple[int, int], _Known] = OrderedDict()
+        self._registered: deque[tuple[int, int]] = deque(maxlen=_REGISTERED)
+        self._loads: OrderedDict[int, Load] = OrderedDict()
+        self._unfinished: dict[int, Load] = {}
+        self._done: deque[Load] = deque()
+        self._held = 0
+        self._known = Known(known, boot_id)
         self._closing = threading.Event()
         self._worker: WorkerProcess | None = None
         self.refused = 0
         """Artifacts that were not read because too many waited."""
+        self._hasher = Hasher(self._known, self._lock, self._tell, self._finish, proc=self._proc, bytes_per_s=bytes_per_s,
+                              silence_s=silence_s)
         self._thread = threading.Thread(target=self._run, name="identity", daemon=True)
         self._thread.start()
 
     def submit(self, artifact: Artifact) -> None:
-        """Ask for an artifact's identity, once for its instance. When too many wait already, it gets the one that its path
-        tells."""
-        if artifact.instance in self._unfinished:
-            return
-        self._unfinished[artifact.instance] = artifact
-        try:
-            self._waiting.put_nowait(artifact)
-        except queue.Full:
-            self.refused += 1
-            self._results.append((artifact, _by_path(artifact)))
-            self._done.append(artifact.instance)
+        """Ask for the identity of an artifact's instance. When too many wait already, it gets the one that its path tells."""
+        with self._lock:
+            load = self._loads.get(artifact.instance)
+            if load is None:
+                load = self._loads[artifact.instance] = Load([artifact])
+                self._held += 1
+                self._unfinished[artifact.instance] = load
+                self._forget()
+            elif load.overflow or load.covers(artifact):
+                return
+            else:
+                load.artifacts.append(artifact)
+                self._held += 1
+            if load.queued:
+                return
+            load.done = False
+            self._unfinished[artifact.instance] = load
+            if self._waiting.qsize() >= _WAITING:
+                self.refused += 1
+                load.problem = "is not read: too many wait"
+                self._tell(load)
+                self._finish(load)
+                return
+            load.queued = True
+            self._waiting.put(load)
 
     def results(self) -> list[tuple[Artifact, Identity]]:
-        """Identities found since the last call. A large file comes twice: at first without its digest."""
+        """Identities found since the last call. One that becomes known bit by bit comes several times: the last one counts."""
         found: list[tuple[Artifact, Identity]] = []
         # Done is said after the last result: what is done now is all in the results.
         done = [self._done.popleft() for _ in range(len(self._done))]
         while self._results:
             found.append(self._results.popleft())
-        for instance in done:
-            self._unfinished.pop(instance, None)
+        with self._lock:
+            for load in done:
+                if load.done and self._unfinished.get(load.first.instance) is load:
+                    del self._unfinished[load.first.instance]
         return found
+
+    def registrations(self) -> list[tuple[int, int]]:
+        """Device and inode of files that belong to a model and were not seen opened yet, as far as not given out before."""
+        return [self._registered.popleft() for _ in range(min(len(self._registered), _AT_ONCE))]
 
     def unfinished(self) -> list[Artifact]:
         """Those of which the last result was not taken yet, in the order in which they were asked for."""
-        return list(self._unfinished.values())
+        with self._lock:
+            return [artifact for load in self._unfinished.values() for artifact in load.artifacts]
 
     def close(self) -> None:
         """Stop; what still waits is not identified."""
         self._closing.set()
         if (worker := self._worker) is not None:
             worker.kill()
-        with contextlib.suppress(queue.Full):
-            self._waiting.put_nowait(None)
+        self._waiting.put(None)
+        self._hasher.close()
         self._thread.join(10)
+
+    def _forget(self) -> None:
+        """Bounded, whatever workloads do: loads that are done go first."""
+        for instance in [i for i, load in self._loads.items() if load.done] if self._held > _ARTIFACTS else ():
+            self._held -= len(self._loads.pop(instance).artifacts)
+            if self._held <= _ARTIFACTS:
+                return
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            artifact = self._waiting.get()
-            if artifact is None or self._closing.is_set():
+            load = self._waiting.get()
+            if load is None or self._closing.is_set():
                 return
+            with self._lock:
+                load.queued = False
+                load.problem = ""
+                load.looked = len(load.artifacts)
             try:
-                self._identify(artifact)
-            except Exception:
+                self._look(load)
+            except (WorkerFailed, OSError, ValueError, KeyError, TypeError, IndexError) as e:
+                load.problem = str(e) if isinstance(e, WorkerFailed) else f"cannot be read: {e}"
+            except Exception as e:
                 # The thread outlives whatever one artifact does: the next one may be an honest model.
-                log.exception("artifact not identified", extra={"path": escape(artifact.path)})
-                self._results.append((artifact, _by_path(artifact)))
-            self._done.append(artifact.instance)
-
-    def _identify(self, artifact: Artifact) -> None:
-        key = (artifact.device, artifact.inode)
-        known = self._known.get(key, _Known())
-        found, identity, problem = _Known(), _by_path(artifact), ""
-        worker = self._worker = WorkerProcess(self._job(artifact, known))
-        try:
+                log.exception("artifact not identified", extra={"path": escape(load.first.path)})
+                load.problem = f"cannot be read: {type(e).__name__}"
             if self._closing.is_set():
                 return
-            for answer in worker.answers(self._silence_s):
-                if "stamp" in answer:
-                    found = replace(known) if answer.get("known") else _Known(answer["stamp"])
-                elif "identity" in answer:
-                    identity = told_identity(artifact.path, answer["identity"])
-                    found.facts = answer["facts"]
-                    if found.stamp[0] > _LARGE and not found.digest:
-                        self._results.append((artifact, identity))
-                elif "digest" in answer:
-                    found.digest = str(answer["digest"])
-                    _compare(artifact, found.digest, str(answer.get("promised", "")))
-                elif "error" in answer:
-                    problem = str(answer["error"])
-        except (WorkerFailed, OSError) as e:
-            problem = str(e)
-        finally:
-            self._worker = None
-            worker.close()
-        if self._closing.is_set():
-            return
-        identity = told_identity(artifact.path, asdict(identity) | {"digest": found.digest})
-        if identity.digest:
-            self._known[key] = found
-            self._known.move_to_end(key)
-            if len(self._known) > _CACHED:
-                self._known.popitem(last=False)
-        _tell(artifact, identity, problem or found.facts.get("problem", ""))
-        self._results.append((artifact, identity))
+            with self._lock:
+                self._tell(load)
+                if not load.problem and not load.model.problem and load.unread(self._known):
+                    self._hasher.add(load)
+                else:
+                    self._finish(load)
 
-    def _job(self, artifact: Artifact, known: _Known) -> dict[str, Any]:
-        return {
-            "pid": artifact.pid,
-            "start_ns": artifact.start_ns,
-            "path": artifact.path.hex(),
-            "asked": artifact.asked.hex(),
-            "device": artifact.device,
-            "inode": artifact.inode,
-            "proc": os.fspath(self._proc),
-            "bytes_per_s": self._bytes_per_s,
-            "stamp": known.stamp,
-            "facts": known.facts,
-        }
+    def _look(self, load: Load) -> None:
+        """Find and put together the files of a load, and hash those that are small.
+
+        Raises:
+            WorkerFailed, OSError, KeyError, TypeError, ValueError
+        """
+        also: list[bytes] = []
+        for left in reversed(range(_ROUNDS)):
+            asked = job(load, also, neighbours=True, proc=self._proc, bytes_per_s=self._bytes_per_s)
+            worker = self._worker = WorkerProcess(asked, self._silence_s)
+            try:
+                if self._closing.is_set():
+                    return
+                self._compose(load, worker)
+                wanted = [path for path in dict.fromkeys(load.model.wanted) if path not in also][: members.FILES]
+                if wanted and left:
+                    also += wanted
+                    continue
+                self._hash_small(load, worker)
+                return
+            finally:
+                self._worker = None
+                worker.close()
+
+    def _compose(self, load: Load, worker: WorkerProcess) -> None:
+        found = find(worker)
+        with self._lock:
+            known = [self._known.get(file.stamp) if file.kept else Content() for file in found]
+        facts: dict[int, Facts] = {n: content.facts for n, content in enumerate(known) if content.facts}
+        # A file that was read before is not opened again: to another agent on this host that would be a load.
+        unread = [n for n, file in enumerate(found) if not file.error and self._is_wanted(file, known[n])]
+        worker.tell({"open": unread})
+        read, errors = read_facts(worker, found)
+        facts |= read
+        for number, error in errors.items():
+            found[number] = _failed(found[number], error)
+        model = compose(found, facts)
+        if load.overflow:
+            model.problem = f"has more than {members.FILES} files"
+        with self._lock:
+            for number, told in read.items():
+                if found[number].kept:
+                    self._known.put(found[number].stamp, Content(told, self._known.get(found[number].stamp).digest))
+            load.found, load.model = found, model
+            for file in load.files():
+                if file.artifact < 0 and file.inside and file.device and not file.served:
+                    self._registered.append((file.device, file.stamp[1]))
+
+    @staticmethod
+    def _is_wanted(file: Found, known: Content) -> bool:
+        return known.facts is None or not (known.digest or file.promised or members.is_side(file.name))
+
+    def _hash_small(self, load: Load, worker: WorkerProcess) -> None:
+        with self._lock:
+            unread = [file for file in load.unread(self._known) if not file.promised]
+        if load.model.problem or sum(file.stamp[2] for file in unread) > self._large:
+            unread = []
+        worker.tell({"hash": [load.found.index(file) for file in unread]})
+        for answer in worker.answers(""):
+            if "digest" in answer:
+                with self._lock:
+                    remember(load, self._known, load.found[int(answer["of"])], str(answer["digest"]))
+            elif "error" in answer:
+                load.problem = str(answer["error"])
+
+    def _tell(self, load: Load) -> None:
+        """Give out what is known, if it is more than was told before. Called under the lock."""
+        identity = load.identity(self._known)
+        tell(load, identity)
+        if identity != load.told:
+            load.told = identity
+            self._results.append((load.first, identity))
+
+    def _finish(self, load: Load) -> None:
+        """Nothing more comes of it for now. Called under the lock."""
+        if not load.queued and not load.done:
+            load.done = True
+            self._done.append(load)
 
 
-def _compare(artifact: Artifact, digest: str, promised: str) -> None:
-    """A cache names a file by its content: other content was put there by something else than a download."""
-    if promised and promised != digest:
-        log.warning(
-            "artifact is not what its cache says",
-            extra={
-                "path": escape(artifact.path),
-                "digest": digest,
-                "promised": escape(promised[:64].encode()),
-            },
-        )
-
-
-def _tell(artifact: Artifact, identity: Identity, problem: str) -> None:
-    about = {"path": identity.path, "model": identity.id, "instance": artifact.instance}
-    if problem:
-        log.warning("artifact identified in part: %s", escape(problem[:200].encode()), extra=about)
-    else:
-        log.info("model identified", extra={**about, "digest": identity.digest, "format": identity.format})
-
-
-def _by_path(artifact: Artifact) -> Identity:
-    """What can be said without reading the file."""
-    source = find_source(artifact.path, artifact.asked, None)
-    extension = artifact.path.rpartition(b".")[2].lower().decode("ascii", "replace")
-    return told_identity(
-        artifact.path,
-        {
-            "id": escape(source.name),
-            "revision": escape(source.revision),
-            "format": format_by_extension(extension),
-            "source": source.kind,
-        },
-    )
+def _failed(file: Found, error: str) -> Found:
+    return Found(file.path, file.artifact, file.stamp, file.device, file.kept, file.inside, file.served, "", error, file.source)

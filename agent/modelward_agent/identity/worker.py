@@ -1,11 +1,12 @@
-"""Identifies one artifact in a process of its own: ``python -m modelward_agent.identity.worker``.
+"""Identifies the files of one load in a process of its own: ``python -m modelward_agent.identity.worker``.
 
-It lives for one file. While it is still privileged it only resolves paths; before it looks into the file it
-gives up its privileges for good, and its memory, time and right to make files are bounded. Who started it
-may kill it at any time: a file on a hung file system blocks nobody else.
+It lives for one load. While it is still privileged it only resolves paths; before it looks into a file it gives up its
+privileges for good, and its memory, time and right to make files are bounded. Who started it may kill it at any time: a file on
+a hung file system blocks nobody else.
 
-A job comes as JSON on standard input; answers go to standard output, one JSON object a line: ``stamp``,
-``identity``, ``read`` (progress), ``digest``, or ``error``.
+A job comes as a line of JSON on standard input, and twice an answer to what was found: which files to open, which to hash. What
+it says goes to standard output, one JSON object a line: ``file`` for each that was found and ``found`` after them, ``facts`` for
+each that was opened and ``looked`` after them, then ``read`` (progress), ``digest`` or ``error`` of each that is hashed.
 """
 
 from __future__ import annotations
@@ -16,115 +17,90 @@ import os
 import resource
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
-
-from modelward_proto.text import escape
 
 from modelward_agent import privileges
 from modelward_agent.identity.formats import read_facts
 from modelward_agent.identity.hashing import FileChanged, sha256
-from modelward_agent.identity.header import Facts
-from modelward_agent.identity.opening import (
-    ArtifactChanged,
-    ArtifactError,
-    Place,
-    find_artifact,
-    held_artifact,
-    places,
-    readable,
-)
-from modelward_agent.identity.sources import find_source
+from modelward_agent.identity.low_priority import yield_to_all
+from modelward_agent.identity.opening import ArtifactError, readable
+from modelward_agent.identity.survey import File, survey
 
 _NOBODY = 65534
 _MEMORY = 1 << 30
-_DESCRIPTORS = 1024
-"""More than it ever has."""
+_LINE = 32 << 20
+_DESCRIPTORS = 4096
+"""More than a job has files, and its neighbours."""
 
 
 def main() -> int:
-    """Do one job. Exit status 0 even when the artifact could not be read: that is an answer too."""
-    job = json.loads(sys.stdin.buffer.read(1 << 20))
-    os.nice(19)
-    path, asked = bytes.fromhex(job["path"]), bytes.fromhex(job["asked"])
+    """Do one job. Exit status 0 even when nothing could be read: that is an answer too."""
+    yield_to_all()
+    with contextlib.suppress(OSError, ValueError):
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _DESCRIPTORS), most))
+    job = _hear()
+    files = survey(job)
+    for file in files:
+        _say(file=file.told())
+    _say(found=len(files))
+    opened: dict[int, int] = {}
+    for number in _hear()["open"]:
+        if (fd := _open(files[number])) >= 0:
+            opened[number] = fd
+        else:
+            _say(facts=number, error=files[number].error)
     try:
-        reference, place = _find(job, path, asked)
-        source = find_source(path, asked, place)
-        about = os.fstat(reference)
-        stamp = [about.st_size, about.st_mtime_ns, about.st_ctime_ns]
-        # A file that was read before is not opened again: to another agent on this host that would be a load.
-        known = job["stamp"] == stamp
-        fd = -1 if known else readable(reference)
-    except (ArtifactError, OSError) as e:
-        _say(error=str(e))
-        return 0
-    try:
-        _confine(about.st_size, fd)
+        _confine(sum(files[number].stamp[2] for number in opened), sorted(opened.values()))
     except OSError as e:
-        _say(error=f"is not read: its reader cannot give up its privileges ({e.strerror})")
+        _say(failed=f"is not read: its reader cannot give up its privileges ({e.strerror})")
         return 0
-    _say(stamp=stamp, known=known)
-    facts = Facts(**job["facts"]) if known else read_facts(fd, about.st_size, path.rpartition(b"/")[2])
-    own = escape(source.name)
-    _say(
-        identity={
-            "id": own if source.certain else facts.name or own,
-            "revision": escape(source.revision) or facts.revision,
-            "format": facts.format,
-            "source": source.kind,
-        },
-        facts=asdict(facts),
-    )
-    if known:
-        return 0
-    try:
-        digest = sha256(fd, bytes_per_s=job["bytes_per_s"], progress=lambda read: _say(read=read))
-    except (FileChanged, OSError) as e:
-        _say(error=str(e))
-        return 0
-    _say(digest=digest, promised=source.digest.decode())
+    for number, fd in opened.items():
+        facts = read_facts(fd, os.fstat(fd).st_size, files[number].path.rpartition(b"/")[2])
+        _say(facts=number, told=asdict(facts))
+    _say(looked=True)
+    for number in _hear()["hash"]:
+        try:
+            digest = sha256(opened[number], bytes_per_s=job["bytes_per_s"], progress=lambda read: _say(read=read))
+        except (FileChanged, OSError, KeyError) as e:
+            _say(error=str(e) if isinstance(e, FileChanged) else f"cannot be read: {e}", of=number)
+        else:
+            _say(digest=digest, of=number)
     return 0
 
 
-def _find(job: dict[str, Any], path: bytes, asked: bytes) -> tuple[int, Place]:
-    """A reference to the artifact below the first root where it is found, and that root."""
-    pid, start_ns, proc = job["pid"], job["start_ns"], Path(job["proc"])
-    numbers = (job["device"], job["inode"])
-    failed: ArtifactError = ArtifactError("has no path")
-    roots = places(pid, start_ns, proc)
-    for place in roots:
-        for name in (path, asked if asked.startswith(b"/") else b""):
-            if not name:
-                continue
-            try:
-                return find_artifact(place, name, *numbers), place
-            except ArtifactError as e:
-                # That something else is there now says more than that there is nothing.
-                failed = failed if isinstance(failed, ArtifactChanged) else e
+def _open(file: File) -> int:
+    """A descriptor to read it by; -1, and its error says why."""
     try:
-        return held_artifact(pid, start_ns, *numbers, proc), roots[0]
-    except ArtifactError:
-        raise failed from None
+        fd = readable(file.reference)
+    except (ArtifactError, OSError) as e:
+        file.error = str(e) if isinstance(e, ArtifactError) else f"cannot be opened: {e.strerror}"
+        return -1
+    return fd
 
 
-def _confine(size: int, fd: int) -> None:
-    """Give up what is not needed to read one open file: no user, group or capability of the host, no other descriptor.
+def _confine(size: int, kept: list[int]) -> None:
+    """Give up what is not needed to read open files: no user, group or capability of the host, no other descriptor.
 
     Raises:
         OSError: the privileges cannot be given up.
     """
     seconds = 120 + size // (50 << 20)
+    last = kept[-1] if kept else 2
     for limit, value in (
         (resource.RLIMIT_AS, _MEMORY),
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, 32),
+        (resource.RLIMIT_NOFILE, last + 16),
     ):
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(limit, (value, value))
-    os.closerange(3, max(fd, 3))
-    os.closerange(max(fd + 1, 3), _DESCRIPTORS)
+    after = 3
+    for fd in kept:
+        os.closerange(after, fd)
+        after = fd + 1
+    os.closerange(after, _DESCRIPTORS)
     if os.geteuid() == 0:
         privileges.shed_all()
         os.setgroups([])
@@ -133,6 +109,15 @@ def _confine(size: int, fd: int) -> None:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     privileges.confine()
+
+
+def _hear() -> dict[str, Any]:
+    line = sys.stdin.buffer.readline(_LINE)
+    if not line:
+        # Who asked is gone.
+        sys.exit(0)
+    heard: dict[str, Any] = json.loads(line)
+    return heard
 
 
 def _say(**answer: object) -> None:

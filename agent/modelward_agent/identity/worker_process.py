@@ -1,7 +1,8 @@
-"""The parent's side of a worker: starts it, reads its answers with bounds, kills it when it is silent."""
+"""The parent's side of a worker: starts it, talks to it with bounds, kills it when it is silent."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -10,8 +11,14 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-_LINE = 1 << 16
+_READ = 1 << 16
+_LINE = 1 << 20
 _KEPT = ("PATH", "PYTHONPATH", "LANG")
+_DYING_S = 2.0
+_MOST_STUCK = 4
+
+_stuck: list[subprocess.Popen[bytes]] = []
+"""Workers that were killed and do not end: a file system holds them in the kernel."""
 
 
 class WorkerFailed(Exception):
@@ -19,9 +26,18 @@ class WorkerFailed(Exception):
 
 
 class WorkerProcess:
-    """One worker and its one job. Whatever happens to it, :meth:`close` leaves nothing behind."""
+    """One worker and its one job. Whatever happens to it, :meth:`close` leaves nothing behind that can be ended."""
 
-    def __init__(self, job: dict[str, Any]) -> None:
+    def __init__(self, job: dict[str, Any], silence_s: float) -> None:
+        """``silence_s``: so long it may take for each thing that it says.
+
+        Raises:
+            WorkerFailed: too many before it cannot be ended. OSError: it cannot be started.
+        """
+        _stuck[:] = [process for process in _stuck if process.poll() is None]
+        if len(_stuck) >= _MOST_STUCK:
+            raise WorkerFailed("is not read: too many readers hang in a file system")
+        self._silence_s = silence_s
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "modelward_agent.identity.worker"],
             stdin=subprocess.PIPE,
@@ -30,39 +46,50 @@ class WorkerProcess:
             cwd="/",
             env={name: os.environ[name] for name in _KEPT if name in os.environ},
         )
-        self._job = json.dumps(job).encode()
+        assert self._process.stdout is not None
+        self._lines = _lines(self._process.stdout.fileno(), silence_s)
+        self._job: dict[str, Any] | None = job
 
     @property
     def pid(self) -> int:
         """Process id of the worker."""
         return self._process.pid
 
-    def answers(self, silence_s: float) -> Iterator[dict[str, Any]]:
-        """Give it its job and take its answers, each within ``silence_s`` of the one before.
+    def tell(self, message: dict[str, Any]) -> None:
+        """Raises WorkerFailed: it ended before it heard this."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+        except (BrokenPipeError, ValueError) as e:
+            raise WorkerFailed("was not read: the worker ended before it began") from e
+
+    def answers(self, until: str) -> Iterator[dict[str, Any]]:
+        """What it says, up to the answer that has a member of this name, or to its end where that is empty.
 
         Raises:
             WorkerFailed
         """
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(self._job)
-            process.stdin.close()
-        except BrokenPipeError as e:
-            raise WorkerFailed("was not read: the worker ended before it began") from e
-        for line in _lines(process.stdout.fileno(), silence_s):
+        if self._job is not None:
+            job, self._job = self._job, None
+            self.tell(job)
+        for line in self._lines:
             try:
                 answer = json.loads(line)
             except (ValueError, RecursionError) as e:
                 raise WorkerFailed("made the worker say what is no answer") from e
-            if isinstance(answer, dict):
-                yield answer
+            if not isinstance(answer, dict):
+                continue
+            if "failed" in answer:
+                raise WorkerFailed(str(answer["failed"]))
+            if until and until in answer:
+                return
+            yield answer
         try:
-            status = process.wait(silence_s)
+            status = self._process.wait(self._silence_s)
         except subprocess.TimeoutExpired as e:
             raise WorkerFailed("made the worker hang") from e
-        if status != 0:
+        if status != 0 or until:
             raise WorkerFailed(f"made the worker end with status {status}")
 
     def kill(self) -> None:
@@ -72,10 +99,15 @@ class WorkerProcess:
     def close(self) -> None:
         """End it and give back what it held."""
         self._process.kill()
-        self._process.wait()
+        try:
+            self._process.wait(_DYING_S)
+        except subprocess.TimeoutExpired:
+            # The kernel ends it when the file system lets go of it.
+            _stuck.append(self._process)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(OSError):
+                    pipe.close()
 
 
 def _lines(fd: int, silence_s: float) -> Iterator[bytes]:
@@ -85,7 +117,7 @@ def _lines(fd: int, silence_s: float) -> Iterator[bytes]:
         while True:
             if not selector.select(silence_s):
                 raise WorkerFailed(f"could not be read: nothing came for {silence_s:g} s")
-            data = os.read(fd, _LINE)
+            data = os.read(fd, _READ)
             if not data:
                 return
             *lines, rest = (rest + data).split(b"\n")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from modelward_agent.hints.hint import Hint
 from modelward_agent.sensor import records
 from modelward_agent.sensor.doors import DoorReport
 from modelward_agent.sensor.errors import SensorError
@@ -16,6 +16,9 @@ from modelward_agent.sensor.kernel import Kernel
 from modelward_agent.sensor.pins import PinFolder
 from modelward_agent.sensor.reading import Reader
 from modelward_agent.sensor.rings import Drained
+
+if TYPE_CHECKING:
+    from modelward_agent.hints.hint import Hint
 
 
 class Predecessor(Reader):
@@ -47,6 +50,10 @@ class Predecessor(Reader):
 
     def declare(self, hint: Hint) -> None:
         """It does not hear any more."""
+
+    def register_artifacts(self, found: Iterable[tuple[int, int]]) -> int:
+        """Its successor knows them."""
+        return 0
 
     def canary(self, id: str) -> None:
         """Raises SensorError."""

@@ -1,0 +1,153 @@
+"""Hashes what is large, one load at a time, in the order in which somebody waits for it.
+
+First come loads of living processes that have no digest yet, then those of processes that are gone, then files whose digest
+their cache's name promises. What comes later gives way at once to what comes first; a file that was hashed to its end is not
+read again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from modelward_proto.text import escape
+
+from modelward_agent.identity.composing import Found
+from modelward_agent.identity.known import Known
+from modelward_agent.identity.loading import Load, find, job, read_facts, remember
+from modelward_agent.identity.opening import lives
+from modelward_agent.identity.worker_process import WorkerFailed, WorkerProcess
+
+log = logging.getLogger(__name__)
+
+_WAITING = 256
+_LOOK_S = 0.5
+
+_Call = Callable[[Load], None]
+
+
+class Hasher:
+    """A thread with a list of loads. ``tell`` and ``finish`` are called under ``lock``."""
+
+    def __init__(
+        self, known: Known, lock: threading.RLock, tell: _Call, finish: _Call, *, proc: str, bytes_per_s: int, silence_s: float
+    ) -> None:
+        self._known = known
+        self._changed = threading.Condition(lock)
+        self._tell, self._finish = tell, finish
+        self._proc, self._bytes_per_s, self._silence_s = proc, bytes_per_s, silence_s
+        self._loads: list[Load] = []
+        self._count = 0
+        self._closing = False
+        self._worker: WorkerProcess | None = None
+        self._thread = threading.Thread(target=self._run, name="identity-hash", daemon=True)
+        self._thread.start()
+
+    def add(self, load: Load) -> None:
+        """Hash what nobody hashed of it. When too many wait, the one that can wait longest is given up."""
+        with self._changed:
+            if load not in self._loads:
+                self._count += 1
+                load.number = self._count
+                self._loads.append(load)
+            if len(self._loads) > _WAITING:
+                last = max(self._loads, key=self._order)
+                self._loads.remove(last)
+                last.problem = "is not read: too many wait" if last.waits(self._known) else last.problem
+                self._tell(last)
+                self._finish(last)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Stop."""
+        with self._changed:
+            self._closing = True
+            if self._worker is not None:
+                self._worker.kill()
+            self._changed.notify()
+        self._thread.join(10)
+
+    def _order(self, load: Load) -> tuple[bool, bool, int]:
+        alive = lives(load.first.pid, load.first.start_ns, Path(self._proc))
+        return not load.waits(self._known), not alive, load.number
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._loads and not self._closing:
+                    self._changed.wait()
+                if self._closing:
+                    return
+                load = min(self._loads, key=self._order)
+            ended = True
+            try:
+                ended = self._hash(load)
+            except (WorkerFailed, OSError, ValueError, KeyError, TypeError, IndexError) as e:
+                load.problem = str(e) if isinstance(e, WorkerFailed) else f"cannot be read: {e}"
+            except Exception as e:
+                # The thread outlives whatever one load does.
+                log.exception("artifact not hashed", extra={"path": escape(load.first.path)})
+                load.problem = f"cannot be read: {type(e).__name__}"
+            with self._changed:
+                if self._closing:
+                    return
+                if ended and load in self._loads:
+                    self._loads.remove(load)
+                    self._tell(load)
+                    self._finish(load)
+
+    def _hash(self, load: Load) -> bool:
+        """Hash a load's files. False: it gave way to another before its end.
+
+        Raises:
+            WorkerFailed, OSError, KeyError, TypeError, ValueError
+        """
+        with self._changed:
+            unread = load.unread(self._known)
+            if not unread or load.problem:
+                return True
+            asked = job(load, [file.path for file in unread if file.artifact < 0], neighbours=False, proc=self._proc,
+                        bytes_per_s=self._bytes_per_s)
+            worker = self._worker = WorkerProcess(asked, self._silence_s)
+        try:
+            found = find(worker)
+            numbers = _matching(found, unread)
+            worker.tell({"open": numbers})
+            read_facts(worker, found)
+            worker.tell({"hash": numbers})
+            return self._take(load, found, worker)
+        finally:
+            with self._changed:
+                self._worker = None
+            worker.close()
+
+    def _take(self, load: Load, found: list[Found], worker: WorkerProcess) -> bool:
+        looked = time.monotonic()
+        for answer in worker.answers(""):
+            if "digest" in answer:
+                with self._changed:
+                    remember(load, self._known, found[int(answer["of"])], str(answer["digest"]))
+            elif "error" in answer:
+                raise WorkerFailed(str(answer["error"]))
+            if time.monotonic() - looked > _LOOK_S:
+                looked = time.monotonic()
+                with self._changed:
+                    if min(self._loads, key=self._order) is not load:
+                        return False
+        return True
+
+
+def _matching(found: list[Found], unread: list[Found]) -> list[int]:
+    """Numbers under which a worker found these files again.
+
+    Raises:
+        WorkerFailed: one of them is not what it was.
+    """
+    numbers = {file.stamp: number for number, file in enumerate(found) if not file.error}
+    for file in unread:
+        if file.stamp not in numbers:
+            raise WorkerFailed("changed before it was read")
+    return [numbers[file.stamp] for file in unread]

@@ -1,0 +1,147 @@
+"""What was found in files before, on disk: a restarted agent does not hash a model again.
+
+An entry stands for (device, inode, size, mtime, ctime). ctime is part of it because a workload can set mtime as it likes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+from collections import OrderedDict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from modelward_agent.identity.header import Facts
+
+log = logging.getLogger(__name__)
+
+Stamp = tuple[int, ...]
+"""st_dev, inode, size, mtime, ctime."""
+
+_KEPT = 4096
+_BYTES = 32 << 20
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+
+
+@dataclass(slots=True)
+class Content:
+    """What a file holds, as far as it was read."""
+
+    facts: Facts | None = None
+    digest: str = ""
+
+
+class Known:
+    """A cache in memory, and of what was hashed a file that lines are added to. Not for use by several threads at once."""
+
+    def __init__(self, path: Path | None, boot_id: str = "") -> None:
+        """``path``: None keeps nothing on disk."""
+        self._path = path
+        self._boot_id = boot_id
+        self._contents: OrderedDict[Stamp, Content] = OrderedDict()
+        self._lines = 0
+        if path is not None:
+            self._load(path)
+
+    def get(self, stamp: Stamp) -> Content:
+        """What is known of a file with this stamp; an empty one when nothing is."""
+        return self._contents.get(stamp, Content())
+
+    def put(self, stamp: Stamp, content: Content) -> None:
+        """Remember it; on disk too once it has a digest."""
+        before = self._contents.get(stamp)
+        self._contents[stamp] = content
+        self._contents.move_to_end(stamp)
+        if len(self._contents) > _KEPT:
+            self._contents.popitem(last=False)
+        if self._path is not None and content.digest and (before is None or before.digest != content.digest):
+            self._append(self._path, stamp, content)
+
+    def forget(self, stamp: Stamp) -> None:
+        """What was found in it is not what it holds."""
+        self._contents.pop(stamp, None)
+
+    def _append(self, path: Path, stamp: Stamp, content: Content) -> None:
+        if self._lines > 2 * _KEPT:
+            self._rewrite(path)
+            return
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as e:
+            log.debug("what was found in an artifact cannot be written down", extra={"reason": e.strerror})
+            return
+        try:
+            # A line that is torn by a full disk is no JSON; the next one begins a line of its own.
+            os.write(fd, b"\n" + self._line(stamp, content))
+            self._lines += 1
+        except OSError as e:
+            log.debug("what was found in an artifact cannot be written down", extra={"reason": e.strerror})
+        finally:
+            os.close(fd)
+
+    def _rewrite(self, path: Path) -> None:
+        scratch = path.with_name(path.name + ".tmp")
+        hashed = [(stamp, content) for stamp, content in self._contents.items() if content.digest]
+        try:
+            scratch.write_bytes(b"\n".join(self._line(*each) for each in hashed))
+            scratch.replace(path)
+        except OSError as e:
+            log.debug("what was found in artifacts cannot be written down", extra={"reason": e.strerror})
+            with contextlib.suppress(OSError):
+                scratch.unlink(missing_ok=True)
+            return
+        self._lines = len(hashed)
+
+    def _line(self, stamp: Stamp, content: Content) -> bytes:
+        facts = asdict(content.facts) if content.facts else None
+        told: dict[str, Any] = {"stamp": stamp, "digest": content.digest, "facts": facts}
+        if os.major(stamp[0]) == 0:
+            # Numbers of devices that are no devices are given out anew in each boot.
+            told["boot_id"] = self._boot_id
+        return json.dumps(told).encode()
+
+    def _load(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                lines = file.read(_BYTES).split(b"\n")
+        except FileNotFoundError:
+            return
+        except OSError as e:
+            log.warning("what was found in artifacts before is not read", extra={"reason": e.strerror})
+            return
+        for line in lines:
+            if line:
+                self._lines += 1
+                with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError, OverflowError):
+                    self._take(json.loads(line))
+
+    def _take(self, told: dict[str, Any]) -> None:
+        stamp = tuple(map(int, told["stamp"]))
+        digest = str(told["digest"])
+        if len(stamp) != 5 or not _DIGEST.match(digest):
+            return
+        if os.major(stamp[0]) == 0 and told["boot_id"] != self._boot_id:
+            return
+        self._contents[stamp] = Content(told_facts(told["facts"]) if told["facts"] else None, digest)
+        self._contents.move_to_end(stamp)
+        if len(self._contents) > _KEPT:
+            self._contents.popitem(last=False)
+
+
+def told_facts(told: Any) -> Facts:
+    """Facts that came as JSON through a process or a file.
+
+    Raises:
+        TypeError: these are none.
+    """
+    if not isinstance(told, dict) or not isinstance(told.get("format"), str):
+        raise TypeError("no facts")
+    references = told.get("references")
+    names = tuple(str(name) for name in references) if isinstance(references, list) else ()
+    shards = told.get("shards")
+    texts = {k: v for k, v in told.items() if k not in ("references", "shards") and isinstance(v, str)}
+    return Facts(**texts, references=names, shards=shards if isinstance(shards, int) else 0)
