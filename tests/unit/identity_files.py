@@ -12,6 +12,40 @@ import gguf
 import numpy as np
 from modelward_agent.enrich.proc_files import ProcFiles
 from modelward_agent.identity.artifact import Artifact
+from modelward_agent.identity.formats import Facts, read_facts
+from modelward_agent.identity.header import Budget
+
+
+def written(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def facts_of(path: Path, name: bytes | None = None, *, budget: Budget | None = None) -> Facts:
+    """What the agent reads out of a file, under its own name or another."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return read_facts(fd, os.fstat(fd).st_size, os.fsencode(path.name) if name is None else name, budget)
+    finally:
+        os.close(fd)
+
+
+def number(member: int, value: int) -> bytes:
+    """A number as protobuf writes it."""
+    return _varint(member << 3) + _varint(value)
+
+
+def message(member: int, data: bytes) -> bytes:
+    """A message, text or bytes as protobuf writes it."""
+    return _varint(member << 3 | 2) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*found, value])
 
 
 def write_gguf(path: Path, name: str = "Tiny Llama", *, vocabulary: int = 10) -> Path:

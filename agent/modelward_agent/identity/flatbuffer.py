@@ -7,6 +7,8 @@ import struct
 from modelward_agent.identity.header import HeaderError, Reader
 
 _ITEMS = 65536
+_STEPS = 4
+"""Each look-up is some small reads of the file."""
 
 
 class Table:
@@ -14,7 +16,7 @@ class Table:
 
     def __init__(self, reader: Reader, at: int) -> None:
         """Raises HeaderError."""
-        reader.budget.step()
+        reader.budget.step(_STEPS)
         self._reader = reader
         self._at = at
         back = struct.unpack("<i", reader.at(at, 4))[0]
@@ -60,6 +62,7 @@ class Table:
 
     def _place(self, member: int) -> int:
         """Where a member stands; 0: nowhere."""
+        self._reader.budget.step(_STEPS)
         entry = 4 + 2 * member
         if entry + 2 > self._members:
             return 0

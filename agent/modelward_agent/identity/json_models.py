@@ -37,7 +37,12 @@ def read_json_model(reader: Reader, head: bytes, draft: Draft) -> None:
 
 def _config(told: object, draft: Draft) -> None:
     kinds = member(told, "architectures")
-    draft.architecture = text(kinds[0]) if isinstance(kinds, list) and kinds else text(member(told, "model_type"))
+    draft.architecture = text(kinds[0]) if isinstance(kinds, list) and kinds else ""
+    for key in ("_class_name", "model_type"):
+        draft.architecture = draft.architecture or text(member(told, key))
+    if not draft.architecture:
+        draft.format = "unknown"
+        return
     draft.name = _own_name(member(told, "_name_or_path"))
     draft.quantization = _quantization(member(told, "quantization_config"))
     for key in ("dtype", "torch_dtype"):

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 from modelward_agent.identity.header import Cursor, HeaderError
 
+_STEPS = 2
+"""An instruction may leave a value behind, which costs memory too."""
+
 TEXT = 1024
 """Longest text that is told; longer ones are left out."""
 
@@ -45,7 +48,7 @@ def instructions(cursor: Cursor) -> Iterator[tuple[int, Argument]]:
         HeaderError: the next byte is no instruction, or its argument is cut off.
     """
     while True:
-        cursor.budget.step()
+        cursor.budget.step(_STEPS)
         code = cursor.byte()
         try:
             form, kind = _OPCODES[code]

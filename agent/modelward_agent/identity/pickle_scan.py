@@ -190,7 +190,7 @@ class PickleScan:
             return
         thing.hold(state)
         if thing.made_by == _ARRAY and isinstance(state, Thing):
-            self._array(state.state)
+            self._array(state.state or {})
 
     def _marked_tuple(self, _: Argument) -> None:
         self._push(Thing("", self._since_mark()))
@@ -224,6 +224,7 @@ class PickleScan:
                 break
             thing.hold(value)
         if pairs:
+            thing.state = {} if thing.state is None else thing.state
             for key, value in zip(values[::2], values[1::2], strict=False):
                 if len(thing.state) >= ITEMS:
                     break

@@ -27,7 +27,8 @@ class Thing:
         """The class or function that it is or is made by; empty for tuples, lists and so on."""
         self.items: tuple[Value, ...] = ()
         """The first ones of a tuple, or of what it is made with."""
-        self.state: dict[str, Value] = {}
+        self.state: dict[str, Value] | None = None
+        """The first ones of a dictionary, by those of its keys that are texts."""
         self.inner = ""
         """Class of the first object in it that tells something."""
         kept: list[Value] = []
