@@ -1,0 +1,29 @@
+"""Write a repository for Triton's Python backend: ``make_triton.py LABEL ...``; the first is pickled, others are safetensors."""
+
+import pickle
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+from truth import Witness
+
+CONFIG = """name: "{label}"
+backend: "python"
+input [ {{ name: "x", data_type: TYPE_FP32, dims: [ 8 ] }} ]
+output [ {{ name: "y", data_type: TYPE_FP32, dims: [ 4 ] }} ]
+instance_group [ {{ kind: KIND_CPU, count: 1 }} ]
+"""
+
+for seed, label in enumerate(sys.argv[1:]):
+    version = Path("repository", label, "1")
+    version.mkdir(parents=True)
+    (version.parent / "config.pbtxt").write_text(CONFIG.format(label=label))
+    shutil.copy(Path(__file__).parent / "triton_model.py", version / "model.py")
+    weights = np.random.default_rng(seed).normal(size=(8, 4)).astype(np.float32)
+    if seed:
+        save_file({"w": weights}, version / "weights.safetensors")
+    else:
+        with (version / "weights.pkl").open("wb") as file:
+            pickle.dump([Witness(label), weights, Witness(label)], file)
