@@ -228,6 +228,8 @@ struct sched_info {
 	u64 last_arrival;	/* on a CPU */
 } RELOCATED;
 
+struct pid;
+
 struct task_struct {
 	u32 __state;
 	u32 flags;
@@ -239,6 +241,7 @@ struct task_struct {
 	struct list_head children;
 	struct list_head sibling;
 	struct task_struct *group_leader;
+	struct pid *thread_pid;
 	u64 start_boottime;
 	const struct cred *cred;
 	struct fs_struct *fs;
@@ -282,6 +285,7 @@ struct upid {
 } RELOCATED;
 
 struct pid {
+	u32 level;
 	struct upid numbers[1];
 } RELOCATED;
 

@@ -4,7 +4,7 @@
 #ifndef MODELWARD_LIFECYCLE_H
 #define MODELWARD_LIFECYCLE_H
 
-#include "scopes.h"
+#include "answers.h"
 
 /* Called by the programs of other files, whichever of them there are. */
 #define OFFERED static __noinline __attribute__((unused))
@@ -220,7 +220,7 @@ OFFERED int declare_phase(struct task_struct *task, struct mw_task *t, u32 phase
 	struct mw_group *g = group_at(t->group_slot, t->group);
 	struct mw_scope_slot *scope = own_scope(task, t);
 	struct mw_task *l = process_of(task, t);
-	u32 from;
+	u32 from, ended = 0;
 
 	if (!g || !l)
 		return 0;
@@ -232,10 +232,18 @@ OFFERED int declare_phase(struct task_struct *task, struct mw_task *t, u32 phase
 	if (scope && scope->declared && phase >= MW_PHASE_WARMUP && phase <= MW_PHASE_STOP) {
 		load_over(task, t, scope, MOVE(MW_PHASE_LOAD, phase_after(l), MW_BY_DECLARED), detail);
 		scope = NULL;
+		ended = 1;
 	}
 	from = l->stopping ? MW_PHASE_STOP : phase_left(l, g);
+	/* A payload speaks while its file is being read. Once that is closed a process may say that it is done: the scope goes on as
+	 * any other, for the process is judged more strictly beside it, not instead.
+	 */
+	if (scope && !holds_artifact(scope, task))
+		scope = NULL;
 	if (scope)
 		from = MW_PHASE_LOAD;
+	else if ((ended && phase == MW_PHASE_WARMUP && from >= phase) || (from == MW_PHASE_STOP && phase == MW_PHASE_SERVE))
+		return 1;	/* the end of a load in a server that answers; what ends is never laxer than what serves */
 	if (phase == MW_PHASE_STOP && from != MW_PHASE_STOP) {
 		if (!__sync_lock_test_and_set(&l->stopping, 1))
 			__sync_fetch_and_add(&g->stopping, 1);
@@ -289,7 +297,6 @@ static __noinline int artifact_opened(struct mw_scratch *s, struct task_struct *
 	return 1;
 }
 
-#include "answers.h"
 
 struct mw_sweep {
 	u64 now;

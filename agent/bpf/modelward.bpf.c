@@ -8,6 +8,7 @@
 #include "net.bpf.h"
 #include "lifecycle.bpf.h"
 #include "adopt.bpf.h"
+#include "declare.bpf.h"
 
 /* Types that no map or program names, kept in the BTF for user space. */
 struct mw_exported {

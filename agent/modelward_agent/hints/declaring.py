@@ -6,9 +6,8 @@ import logging
 import struct
 from typing import TYPE_CHECKING
 
-from modelward_agent.hints.hint import Hint
-
 if TYPE_CHECKING:
+    from modelward_agent.hints.hint import Hint
     from modelward_agent.sensor.kernel import Kernel
 
 log = logging.getLogger(__name__)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from modelward_agent.sensor.constants import Phase
+
 MOST_BYTES = 4096
-_PHASES = {b"load": 2, b"warmup": 3, b"serve": 4, b"stop": 5}
-"""``enum mw_phase``: those that can be declared."""
+_PHASES = {b"load": Phase.LOAD, b"warmup": Phase.WARMUP, b"serve": Phase.SERVE, b"stop": Phase.STOP}
 _DETAIL = 63
 """``MW_DETAIL`` of ``agent/bpf/state.h``, without the NUL that ends it."""
 _DIGEST = re.compile(rb"(?:sha256:)?([0-9a-f]{64})\Z")
@@ -19,8 +20,7 @@ class Hint:
     """What a process said, and which it was according to the kernel."""
 
     pid: int
-    phase: int
-    """``enum mw_phase``"""
+    phase: Phase
     thread: int
     """number of the thread in the process' own PID namespace; 0: the first one"""
     detail: bytes

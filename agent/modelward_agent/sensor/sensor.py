@@ -15,9 +15,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelward_agent.hints.declaring import declare
-from modelward_agent.hints.hint import Hint
 from modelward_agent.sensor import libbpf, records
 from modelward_agent.sensor.about import About
 from modelward_agent.sensor.adopt import adopt_descendants, adopt_running, exclude, running_servers
@@ -34,6 +34,9 @@ from modelward_agent.sensor.predecessor import Predecessor
 from modelward_agent.sensor.reading import DOOR_MISSES, Reader
 from modelward_agent.sensor.rings import Drained
 from modelward_agent.sensor.servers import EXTENSION_SIZE, NAME_SIZE, Lists, lists
+
+if TYPE_CHECKING:
+    from modelward_agent.hints.hint import Hint
 
 log = logging.getLogger(__name__)
 
