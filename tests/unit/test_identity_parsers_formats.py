@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import gguf
 import joblib
 import numpy as np
@@ -96,6 +97,12 @@ def test_a_large_pickle_that_is_not_read_to_its_end_has_no_class(tmp_path: Path)
     made = written(tmp_path / "m.pkl", pickle.dumps({"version": 3, "model": model}))
     found = facts_of(made, budget=Budget(steps=20_000))
     assert (found.architecture, found.problem) == ("sklearn.pipeline.Pipeline", "the header has too many parts")
+
+
+def test_a_class_that_the_pickle_itself_holds_is_not_named(tmp_path: Path) -> None:
+    own = type("Ranker", (), {"__module__": "__main__", "predict": lambda self: 1})
+    made = written(tmp_path / "m.pkl", cloudpickle.dumps({"model": own()}))
+    assert facts_of(made) == Facts("pickle", architecture="__main__.Ranker")
 
 
 def test_a_pickle_that_names_a_function_hides_it(tmp_path: Path) -> None:

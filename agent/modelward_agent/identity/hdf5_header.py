@@ -54,7 +54,7 @@ class _Hdf5:
 
     def attributes(self) -> Iterator[tuple[bytes, bytes, bytes]]:
         """Names, types and values of the root's attributes, the two as they stand in the file."""
-        begin = self._reader.at(self._root, min(16, self._reader.size - self._root) if self._root < self._reader.size else 16)
+        begin = self._reader.at(self._root, 16)
         if begin[:4] == b"OHDR":
             messages = self._messages_2(begin)
         elif begin[0] == 1:

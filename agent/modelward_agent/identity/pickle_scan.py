@@ -19,6 +19,8 @@ _MAKERS = frozenset((
     "copyreg._reconstructor", "copy_reg._reconstructor", "copyreg.__newobj__", "copy_reg.__newobj__", "copyreg.__newobj_ex__",
 ))  # fmt: skip
 """Functions whose first argument is the class of what they make."""
+_CLASS_INSIDE = "cloudpickle.cloudpickle._make_skeleton_class"
+"""Makes a class that the pickle itself holds: of a kind, a name, bases and a dictionary."""
 _ARRAY = "joblib.numpy_pickle.NumpyArrayWrapper"
 _NUMBERS = re.compile(r"[<>=|]?([?biufcSaUVmM])(\d{0,9})\Z")
 
@@ -179,6 +181,10 @@ class PickleScan:
         items = values.items if isinstance(values, Thing) else ()
         if name in _MAKERS and items and isinstance(items[0], Thing):
             name, items = items[0].made_by, items[1:]
+        elif name == _CLASS_INSIDE and len(items) > 3 and isinstance(items[1], str):
+            told = items[3].state if isinstance(items[3], Thing) else None
+            module = (told or {}).get("__module__")
+            name = f"{module}.{items[1]}" if isinstance(module, str) else items[1]
         made = Thing(name, items)
         made.hold(made_by)
         made.hold(values)
