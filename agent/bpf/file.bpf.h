@@ -60,7 +60,7 @@ static __always_inline bool is_artifact(struct mw_scratch *s, struct file *file)
 	if (names_artifact(&name, (u64)dentry))
 		return true;
 	last_part(&name, s, s->asked_length);
-	return names_artifact(&name, (u64)dentry);
+	return names_artifact(&name, (u64)dentry) || known_artifact(BPF_CORE_READ(file, f_inode));
 }
 
 static __always_inline bool may_become_tracked(struct task_struct *task)
@@ -92,6 +92,7 @@ static __noinline int file_opened(struct task_struct *task, struct mw_task *t, s
 				  u32 by_number)
 {
 	struct mw_repeat_key *key;
+	struct mw_scope_slot *scope;
 	struct mw_scratch *s;
 	struct mw_name name, asked;
 	struct dentry *dentry;
@@ -148,6 +149,12 @@ static __noinline int file_opened(struct task_struct *task, struct mw_task *t, s
 	/* The hash of a name has 32 bits: of 200,000 names of one file two pairs were equal. */
 	__builtin_memcpy(key->name, s->h.flags & MW_F_RACED ? asked.text : name.text, MW_NAME);
 	if (!artifact) {
+		if (access == 1 && regular) {
+			remember_candidate(t, inode, &name);
+			scope = scope_at(t->scope_slot, t->scope_instance);
+			if (scope)
+				companion_opened(scope, dentry, key->object[0], s->h.file.device, s->h.time_ns);
+		}
 		if (repeated(key, &s->h))
 			goto out;
 		control = names_credential(&name) || names_credential(&asked);
@@ -155,6 +162,7 @@ static __noinline int file_opened(struct task_struct *task, struct mw_task *t, s
 	append_path(s, MW_SEG_PATH, (u64)BPF_CORE_READ(task, fs), (u64)BPF_CORE_READ(file, f_path.mnt), (u64)dentry);
 	append_asked(s);
 	if (artifact) {
+		know_artifact(t, inode);
 		describe_opening(s, dentry, MW_BY_ARTIFACT_OPEN);
 		stem_of(s->opening.stem, &name);
 		if (asked.length && !same_name(&name, &asked))

@@ -114,6 +114,7 @@ struct inode {
 	u16 i_mode;
 	unsigned long i_ino;
 	u32 i_nlink;
+	u32 i_generation;
 	struct super_block *i_sb;
 	s64 i_size;
 	s64 i_mtime_sec;		/* 6.11 and later */

@@ -1,6 +1,4 @@
-/* What moves the lifecycle besides opens, answers and exits: signals, reads of artifacts, and the sweep for what has
- * gone quiet.
- */
+/* What moves the lifecycle besides opens, answers and exits: signals, and the sweep for what has gone quiet. */
 
 /* kernel/signal.c, get_signal(): on delivery, whatever the process does with it. */
 DOOR("tp_btf/signal_deliver", on_signal, 0)
@@ -28,68 +26,46 @@ int BPF_PROG(on_signal, int signal)
 	return 0;
 }
 
-#define NR_READ 0
-#define NR_MMAP 9
-#define NR_PREAD64 17
-#define NR_READV 19
-#define NR_PREADV 295
-#define NR_PREADV2 327
-
-/* Reads and maps of a scope's artifacts keep it open. Attached only while some scope is open: every system call pays for it. */
-SEC("tp_btf/sys_enter")
-int BPF_PROG(on_artifact_io, struct pt_regs *regs, long id)
-{
-	struct mw_scope_slot *scope;
-	struct task_struct *task;
-	struct inode *inode;
-	struct mw_task *t;
-	struct file *file;
-	u64 number;
-	u32 fd;
-
-	if (id == NR_MMAP)
-		fd = BPF_CORE_READ(regs, r8);
-	else if (id == NR_READ || id == NR_PREAD64 || id == NR_READV || id == NR_PREADV || id == NR_PREADV2)
-		fd = BPF_CORE_READ(regs, di);
-	else
-		return 0;
-	task = bpf_get_current_task_btf();
-	t = bpf_task_storage_get(&tasks, task, 0, 0);
-	if (!t)
-		return 0;
-	scope = scope_at(t->scope_slot, t->scope_instance);
-	if (!scope)
-		return 0;
-	file = file_at(task, fd);
-	if (!file)
-		return 0;
-	inode = BPF_CORE_READ(file, f_inode);
-	number = BPF_CORE_READ(inode, i_ino);
-	for (u32 i = 0; i < MW_SCOPE_FILES; i++) {
-		if (scope->inode[i] == number && scope->device[i] == BPF_CORE_READ(inode, i_sb, s_dev)) {
-			scope->last_io_ns = bpf_ktime_get_boot_ns();
-			reopen(scope);
-			return 0;
-		}
-	}
-	return 0;
-}
-
 struct mw_sweep_result {
 	u32 open;	/* scopes */
 	u32 live;
 	u32 groups_made;
 	u32 adopted;
 	u32 caller;	/* process that runs the sweep, by its number in the initial namespace */
+	u32 young;	/* a group starts or loads: first reads are to be looked at */
 };
+
+#define MW_YOUNG_NS		120000000000ULL
+#define MW_YOUNG_SERVER_NS	10000000000ULL
+
+struct mw_youth {
+	u64 now;
+	u32 young;
+};
+
+static long look_for_young(u32 index, struct mw_youth *y)
+{
+	u32 slot = index;
+	struct mw_group *g = bpf_map_lookup_elem(&groups, &slot);
+
+	if (!g)
+		return 1;
+	if (!g->id || y->now - g->active_ns > (g->phase < MW_PHASE_SERVE ? MW_YOUNG_NS : MW_YOUNG_SERVER_NS))
+		return 0;
+	y->young = 1;
+	return 1;
+}
 
 /* Run by user space every 50 ms: makes the transitions that are due because nothing happened. */
 SEC("syscall")
 int sweep(struct mw_sweep_result *result)
 {
 	struct mw_sweep s = { .now = bpf_ktime_get_boot_ns() };
+	struct mw_youth y = { .now = s.now };
 
 	bpf_loop(MW_SCOPES, sweep_scope, &s, 0);
+	bpf_loop(MW_GROUPS, look_for_young, &y, 0);
+	result->young = y.young;
 	result->open = s.open;
 	result->live = s.live;
 	result->groups_made = totals.groups_made;

@@ -19,6 +19,7 @@ static __noinline int add_model(struct mw_models *m, u64 instance, u64 inode, u3
 			m->instance[i] = instance;
 			m->inode[i] = inode;
 			m->device[i] = device;
+			m->looks[i] = 0;
 			return 0;
 		}
 	}
@@ -38,6 +39,14 @@ static __noinline int name_model(struct mw_models *m, u64 instance, u64 inode, u
 	return 0;
 }
 
+static __always_inline bool has_model(struct mw_models *m, u64 inode, u32 device)
+{
+	for (u32 i = 0; i < MW_MODELS; i++)
+		if (m->instance[i] && m->inode[i] == inode && m->device[i] == device)
+			return true;
+	return false;
+}
+
 static __noinline int remove_model(struct mw_models *m, u64 instance)
 {
 	u32 last = 0;
@@ -54,6 +63,9 @@ static __noinline int remove_model(struct mw_models *m, u64 instance)
 		m->instance[i] = m->instance[last];
 		m->inode[i] = m->inode[last];
 		m->device[i] = m->device[last];
+		m->looks[i] = m->looks[last];
+		m->looks[last] = 0;
+		m->inode[last] = 0;
 		m->instance[last] = 0;
 		m->count--;
 		return 1;

@@ -7,6 +7,7 @@
 #include "uring.bpf.h"
 #include "net.bpf.h"
 #include "lifecycle.bpf.h"
+#include "loads.bpf.h"
 #include "adopt.bpf.h"
 #include "declare.bpf.h"
 

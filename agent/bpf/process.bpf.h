@@ -1,5 +1,5 @@
 /* exec, fork, exit. Doors: scheduler tracepoints, which cost nothing on other paths. */
-#include "tracking.h"
+#include "artifacts.h"
 #include "descent.h"
 
 /* A forked child has its parent's models in memory, its sockets, and its phase. */
@@ -362,6 +362,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	struct mw_scratch *s;
 	struct mw_group *g;
 	int code = task->exit_code;
+	u32 tgid = task->tgid;
 
 	if (!t && unsettled())
 		t = by_descent(task);
@@ -382,6 +383,8 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	}
 	if (signal && signal->flags & SIGNAL_GROUP_EXIT)
 		code = signal->group_exit_code;
+	if (l && l->models.count)
+		bpf_map_delete_elem(&residents, &tgid);
 	end_loads(task, t, g, code ? MW_FAILED : 0, MW_BY_EXIT);
 	if (l && !l->inherited)
 		forget_models(g, l);

@@ -33,6 +33,14 @@ static __noinline int tell_of_process(struct task_struct *task, struct mw_task *
 	return 0;
 }
 
+/* A load of the process is over: does it map its model from now on? */
+static __always_inline void look_for_maps(u32 tgid)
+{
+	u32 one = 1;
+
+	bpf_map_update_elem(&residents, &tgid, &one, BPF_ANY);
+}
+
 /* A scope was quiet long enough. True for the one caller that made the transition. */
 static __always_inline bool settle(struct mw_scope_slot *scope)
 {
@@ -41,6 +49,7 @@ static __always_inline bool settle(struct mw_scope_slot *scope)
 
 	if (__sync_val_compare_and_swap(&scope->state, MW_SCOPE_OPEN, MW_SCOPE_TAIL) != MW_SCOPE_OPEN)
 		return false;
+	look_for_maps(scope->tgid);
 	if (g) {
 		g->pending = 1;
 		__sync_fetch_and_add(&g->open_scopes, -1);
@@ -76,6 +85,8 @@ static __noinline int close_scope(struct mw_scope_slot *scope, u32 move, const c
 
 	if (state == MW_SCOPE_NONE)
 		return 0;
+	if (state == MW_SCOPE_OPEN)
+		look_for_maps(scope->tgid);
 	if (g) {
 		g->pending = 1;
 		if (state == MW_SCOPE_OPEN)

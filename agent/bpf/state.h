@@ -36,6 +36,7 @@ enum mw_hop { MW_HOP_SEEN, MW_HOP_MISSED, MW_HOP_MERGED, MW_HOP_DROPPED, MW_HOP_
 /* What else must hold for an extension to make an artifact. */
 #define MW_EXT_MODEL_BIN	(1u << 0)	/* only pytorch_model*, model* and the like */
 #define MW_EXT_NOT_SITE		(1u << 1)	/* not in site-packages: .pth files of Python itself */
+#define MW_EXT_NEVER		(1u << 2)	/* no model, whatever its first bytes are */
 
 enum mw_adoption { MW_FIND_HOLDERS, MW_FIND_MODELS };
 
@@ -51,6 +52,8 @@ struct mw_models {
 	u64 instance[MW_MODELS];	/* 0: free */
 	u64 inode[MW_MODELS];
 	u32 device[MW_MODELS];
+	u32 looks[MW_MODELS];	/* at which a process mapped it, after its load */
+	u32 found[MW_MODELS];	/* mapped, at the look that goes on */
 	u32 count;
 	u32 pad;
 };
@@ -83,6 +86,10 @@ struct mw_task {
 	u64 loads[MW_MODELS];	/* its last ones: instances, and slots of their scopes */
 	u32 load_slots[MW_MODELS];
 	struct mw_models models;
+	/* File that this thread opened last, if it could be a model. */
+	u64 candidate_inode;
+	u32 candidate_device;
+	u32 pad2;
 	/* Name given to the open that this thread is in, taken before the kernel reads it. */
 	u32 asked_length;
 	u32 asked_flags;
@@ -106,6 +113,8 @@ struct mw_group {
 	u32 stopping;		/* processes that were told to stop */
 	u32 overflow;
 	u32 listening;		/* a process of it listens, or did */
+	u32 artifacts;		/* remembered by inode */
+	u32 pad;
 	u32 pending;		/* something changed since the last answer: the next one is looked at */
 };
 
@@ -208,6 +217,14 @@ struct {
 	__type(key, struct mw_held);
 	__type(value, u32);
 } held SEC(".maps");
+
+/* Processes whose models may be mapped: by tgid. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, u32);
+	__type(value, u32);
+} residents SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

@@ -56,6 +56,7 @@ static __noinline struct mw_task *new_group(struct task_struct *task, u32 phase,
 	g->root_start_ns = leader->start_boottime;
 	__builtin_memset(&g->models, 0, sizeof(g->models));
 	g->answered_ns = 0;
+	g->artifacts = 0;
 	g->active_ns = bpf_ktime_get_boot_ns();
 	g->pending = 1;
 	g->tasks = 1;
@@ -310,7 +311,7 @@ APART u32 names_artifact(struct mw_name *name, u64 dentry_address)
 	u32 rule = extension_of(name);
 	struct mw_name parent;
 
-	if (!name || rule == ~0u)
+	if (!name || rule == ~0u || rule & MW_EXT_NEVER)
 		return false;
 	if (rule & MW_EXT_MODEL_BIN && !is_model_bin(name))
 		return false;

@@ -58,6 +58,12 @@ int BPF_PROG(on_uring_submit, struct io_kiocb *request)
 	last_part(&asked, s, s->asked_length);
 	/* Not resolved: an absolute name is the best that is known of the path. */
 	append(s, s->asked[0] == '/' ? MW_SEG_PATH : MW_SEG_ASKED, s->asked, s->asked_length);
+	if (s->h.file.access == 1 && names_artifact(&asked, 0)) {
+		s->h.flags |= MW_F_ARTIFACT;
+		describe_opening(s, NULL, MW_BY_ARTIFACT_OPEN);
+		stem_of(s->opening.stem, &asked);
+		artifact_opened(s, task, t);
+	}
 	emit(s, names_credential(&asked));
 out:
 	release(s);

@@ -127,12 +127,12 @@ class Caller:
     def _work(self) -> None:
         while True:
             order = self._orders.recv(200).decode()
-            family = socket.AF_UNIX if "/" in order else socket.AF_INET
-            threading.Thread(target=self._call, args=(family, order if "/" in order else ("127.0.0.1", int(order))), daemon=True).start()
+            threading.Thread(target=self._call, args=(order,), daemon=True).start()
 
-    def _call(self, family: int, address: Any) -> None:
-        with socket.socket(family) as client:
-            client.connect(address)
+    def _call(self, order: str) -> None:
+        unix = "/" in order
+        with socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as client:
+            client.connect(order if unix else ("127.0.0.1", int(order)))
             while client.recv(4096):
                 pass
 

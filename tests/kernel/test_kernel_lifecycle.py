@@ -243,7 +243,7 @@ def test_a_load_that_ends_with_its_process_is_told_as_failed(host: Host, artifac
 def test_a_load_that_had_gone_quiet_did_not_fail(host: Host, artifact: Path) -> None:
     events = _run(host, "load(); quiet()", artifact)
     [ended] = of(events, "lifecycle", trigger=Trigger.EXIT, path=bytes(artifact))
-    assert not ended.outcome == Outcome.FAILURE
+    assert ended.outcome != Outcome.FAILURE
 
 
 def test_a_server_starts_with_its_exec(host: Host, artifact: Path, tmp_path: Path) -> None:

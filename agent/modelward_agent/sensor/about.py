@@ -18,7 +18,7 @@ from modelward_agent.sensor.constants import Ring
 from modelward_agent.sensor.doors import EFFECTS, DoorReport
 from modelward_agent.sensor.libbpf import Map
 
-_STATE = ("mw_task", "mw_group", "mw_scope_slot", "mw_held", "mw_totals")
+_STATE = ("mw_task", "mw_group", "mw_scope_slot", "mw_held", "mw_client", "mw_endpoint", "mw_inode", "mw_known", "mw_totals")
 """What a lifecycle is kept in: equal members, and an upgraded agent goes on with it."""
 _FIRST = struct.pack("=I", 0)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from modelward_proto.kinds import Kind
@@ -45,6 +48,9 @@ def prove(sensor: Sensor) -> list[DoorReport]:
         "sweep": _any(seen, Kind.LIFECYCLE, Trigger.QUIET),
         "adopt": _any(seen, Kind.LIFECYCLE, Trigger.ADOPTED),
         "artifact_io": _kept_open(seen),
+        "artifact_read": _any(seen, Kind.LIFECYCLE, Trigger.ARTIFACT_READ),
+        "late_load": _any(seen, Kind.LIFECYCLE, Trigger.LATE),
+        "unload": _any(seen, Kind.LIFECYCLE, Trigger.UNLOAD),
     }
     return [replace(report, proven=found[report.effect] and report.door != "none") for report in sensor.doors()]
 
@@ -53,10 +59,15 @@ def _provoke(sensor: Sensor) -> np.ndarray:
     with tempfile.TemporaryDirectory(prefix="modelward-canary-") as folder:
         artifact = Path(folder, "canary.gguf")
         artifact.write_bytes(bytes(1 << 16))
-        command = [sys.executable, "-I", "-S", str(_CHILD), str(artifact), str(_READING_S)]
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        nameless = Path(folder, "canary")
+        nameless.write_bytes(b"GGUF".ljust(1 << 10))
+        command = [sys.executable, "-I", "-S", str(_CHILD), str(artifact), str(nameless), str(_READING_S)]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             assert child.stdin
+            assert child.stdout
+            # An answer goes to a client that is none of the child's own.
+            threading.Thread(target=_call, args=(child.stdout,), daemon=True).start()
             sensor.track(child.pid)
             child.stdin.write(b"\n")
             child.stdin.close()
@@ -66,18 +77,26 @@ def _provoke(sensor: Sensor) -> np.ndarray:
             child.wait()
 
 
+def _call(ports: IO[bytes]) -> None:
+    with contextlib.suppress(OSError, ValueError), socket.create_connection(("127.0.0.1", int(ports.readline())), 5) as client:
+        client.recv(1)
+
+
 def _drain(sensor: Sensor, child: subprocess.Popen[bytes]) -> np.ndarray:
     parts: list[np.ndarray] = []
     end = time.monotonic() + _PATIENCE_S
-    ended = False
+    ended = late = False
     while not ended and time.monotonic() < end:
         ended = child.poll() is not None
         time.sleep(0.02)
         sensor.tick()
+        sensor.look_for_unloads()
         drained = sensor.drain()
         sensor.commit(drained.positions)
         shared = [name for name in drained.small.dtype.names or () if name != "text"]
         parts += [part[part["root_tgid"] == child.pid][shared] for part in (drained.small, drained.large)]
+        if not late and any(_any(part, Kind.LIFECYCLE, Trigger.ANSWER) for part in parts):
+            late = sensor.late_load(child.pid, 0, 1, 1)
     return np.concatenate([part.astype(parts[0].dtype) for part in parts])
 
 

@@ -1,6 +1,7 @@
 """What the canary does: each effect once. Run by file name, with nothing but the standard library.
 
-Usage: ``python -I -S canary_child.py ARTIFACT SECONDS_OF_READING``; begins when a line comes on standard input.
+Usage: ``python -I -S canary_child.py ARTIFACT NAMELESS SECONDS_OF_READING``; begins when a line comes on standard input, and
+prints the port on which it answers one client. NAMELESS is an artifact by its content alone.
 """
 
 import ctypes
@@ -12,6 +13,10 @@ import struct
 import sys
 import time
 
+_QUIET_S = 0.3
+"""longer than a load must be quiet"""
+_LOOKS_S = 0.3
+"""in which the agent looks several times what is mapped"""
 _SETUP, _ENTER = 425, 426
 _OPENAT, _AT_FDCWD, _GETEVENTS, _SQES = 18, -100, 1, 0x10000000
 
@@ -39,7 +44,7 @@ def open_by_uring(path: bytes) -> int:
 
 
 def main() -> None:
-    artifact_path, reading = sys.argv[1], float(sys.argv[2])
+    artifact_path, nameless, reading = sys.argv[1], sys.argv[2], float(sys.argv[3])
     sys.stdin.readline()
     # Before the artifact makes it a load: an agent that runs on this host would rightly call a shell in a load an attack.
     shell = os.fork()
@@ -51,6 +56,7 @@ def main() -> None:
     while time.monotonic() < end:
         os.read(artifact, 64)
         time.sleep(0.01)
+    mapped = mmap.mmap(artifact, 0, prot=mmap.PROT_READ)
     os.close(artifact)
     open_by_uring(artifact_path.encode())
     server = socket.socket()
@@ -58,15 +64,19 @@ def main() -> None:
     server.listen()
     child = os.fork()
     if child == 0:
-        client = socket.create_connection(server.getsockname())
-        client.recv(1)
+        socket.create_connection(server.getsockname()).close()
         os._exit(0)
-    time.sleep(0.3)
-    accepted, _ = server.accept()
-    accepted.send(b"x")
+    os.waitpid(child, 0)
+    server.accept()[0].close()
+    time.sleep(_QUIET_S)
+    print(server.getsockname()[1], flush=True)
+    server.accept()[0].send(b"x")
+    time.sleep(_LOOKS_S)
+    mapped.close()
+    os.read(os.open(nameless, os.O_RDONLY), 64)
+    time.sleep(_LOOKS_S)
     signal.signal(signal.SIGTERM, lambda *_: None)
     os.kill(os.getpid(), signal.SIGTERM)
-    os.waitpid(child, 0)
 
 
 if __name__ == "__main__":

@@ -81,13 +81,17 @@ EFFECTS: tuple[Effect, ...] = (
     Effect(
         "answer",
         (
-            Door("tp_btf/sock_send_length", ("on_send",), "answers on unix sockets and by shared memory"),
+            Door("tp_btf/sock_send_length", ("on_send",), "answers by shared memory"),
             Door("fexit/tcp_sendmsg", ("on_tcp_sendmsg",), "answers on unix sockets, by shared memory and by sendfile"),
         ),
     ),
     Effect("stop", (Door("tp_btf/signal_deliver", ("on_signal",)),)),
     Effect("artifact_io", (Door("tp_btf/sys_enter, while a load is open", ("on_artifact_io",), "page faults of mapped artifacts",
                                 on_demand=True),)),
+    Effect("artifact_read", (Door("tp_btf/sys_exit, while a server starts or loads", ("on_first_read",),
+                                  "models without a name of one, when they are only mapped, or in a zip", on_demand=True),)),
+    Effect("late_load", (Door("iter/task", ("late_load",)),)),
+    Effect("unload", (Door("iter/task_vma", ("find_mapped", "unmapped"), "unloads of models that were read, not mapped"),)),
     Effect("sweep", (Door("syscall", ("sweep",)),), required=True),
     Effect("adopt", (Door("iter/task, iter/task_file, iter/task_vma",
                           ("adopt", "find_files", "find_maps", "announce", "rebuild")),)),

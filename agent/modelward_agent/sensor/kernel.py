@@ -21,7 +21,7 @@ RING_MAPS = {
     Ring.EVENTS: "ring_events",
     Ring.EVENTS_LARGE: "ring_events_large",
 }
-LIFECYCLE_MAPS = ("tasks", "groups", "scopes", "held", "listeners", ".bss")
+LIFECYCLE_MAPS = ("tasks", "groups", "scopes", "held", "listeners", "clients", "own_clients", "artifacts", "residents", ".bss")
 """What is known of running workloads; an upgraded agent of the same layout takes it over."""
 _MAP, _PROGRAM = "map_", "program_"
 

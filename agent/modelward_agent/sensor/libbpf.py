@@ -53,6 +53,13 @@ class _LinkOptions(ctypes.Structure):
     )
 
 
+class _IteratorOptions(ctypes.Structure):
+    """struct bpf_link_create_opts as far as iterators have it, and union bpf_iter_link_info of a task iterator."""
+
+    _fields_ = (("sz", c_size_t), ("flags", c_uint32), ("iter_info", c_void_p), ("iter_info_len", c_uint32),
+                ("target_btf_id", c_uint32))
+
+
 @cache
 def _load() -> ctypes.CDLL:
     try:

@@ -28,6 +28,7 @@ from modelward_agent.sensor.doors import DoorReport
 from modelward_agent.sensor.errors import SensorError
 from modelward_agent.sensor.host import require_host
 from modelward_agent.sensor.kernel import LIFECYCLE_MAPS, Kernel, about_this, load, pinned
+from modelward_agent.sensor.loads import Loads
 from modelward_agent.sensor.offers import check_host
 from modelward_agent.sensor.pins import PinFolder, PinsUnavailableError
 from modelward_agent.sensor.predecessor import Predecessor
@@ -68,7 +69,8 @@ class Sensor(Reader):
         self._predecessors: list[Predecessor] = []
         self._sweep = ctypes.create_string_buffer(records.btf().size("mw_sweep_result"))
         self._groups_settled = 0
-        self._io: libbpf.Link | None = None
+        self._demanded: dict[str, libbpf.Link] = {}
+        self._loads = Loads(kernel)
         self._pid = 0
         """This process, as the kernel numbers it: in a container it may have another number."""
         self._excluded: tuple[int, ...] = ()
@@ -162,19 +164,27 @@ class Sensor(Reader):
     def tick(self) -> None:
         """Make the transitions that are due because nothing happened (100 ms quiet). Cheap; to be called
         every 50 ms."""
-        open_scopes, made = self._run_sweep()[:2]
-        self._watch_io(open_scopes > 0)
+        open_scopes, made, _adopted, young = self._run_sweep()
+        self._demand("artifact_io", "on_artifact_io", open_scopes > 0)
+        self._demand("artifact_read", "on_first_read", young > 0)
+        if self._loads.due():
+            self.look_for_unloads()
         if made != self._groups_settled:
             if self._sees("adopt"):
                 adopt_descendants(self._kernel, self._adopted)
             self._groups_settled = made
             self._write_config()
 
-    def _run_sweep(self) -> tuple[int, int, int]:
-        """Open scopes, groups ever made, tasks ever adopted."""
+    def look_for_unloads(self) -> None:
+        """See which processes no longer map the models that they had mapped; :meth:`tick` does so every two seconds."""
+        if self._sees("unload"):
+            self._loads.look(own_numbers=self._pid == os.getpid())
+
+    def _run_sweep(self) -> tuple[int, int, int, int]:
+        """Open scopes, groups ever made, tasks ever adopted, whether a group starts or loads."""
         self._kernel.programs["sweep"].run(self._sweep)
-        open_scopes, _live, made, adopted, self._pid = struct.unpack("=5I", self._sweep.raw)
-        return open_scopes, made, adopted
+        open_scopes, _live, made, adopted, self._pid, young = struct.unpack("=6I", self._sweep.raw)
+        return open_scopes, made, adopted, young
 
     def _adopted(self) -> int:
         return self._run_sweep()[2]
@@ -182,14 +192,28 @@ class Sensor(Reader):
     def _sees(self, effect: str) -> bool:
         return any(report.effect == effect and report.door != "none" for report in self._kernel.about.doors)
 
-    def _watch_io(self, wanted: bool) -> None:
-        """Reads of artifacts matter only while a load is open, and watching them costs every system call of
-        the host."""
-        if wanted and self._io is None and self._sees("artifact_io"):
-            self._io = self._kernel.programs["on_artifact_io"].attach()
-        elif not wanted and self._io is not None:
-            self._io.close()
-            self._io = None
+    def _demand(self, effect: str, program: str, wanted: bool) -> None:
+        """Reads matter only while a server loads or starts, and watching them costs every system call of the host."""
+        if wanted and program not in self._demanded and self._sees(effect):
+            self._demanded[program] = self._kernel.programs[program].attach()
+        elif not wanted and program in self._demanded:
+            self._demanded.pop(program).close()
+
+    def _drop_demanded(self) -> None:
+        for link in self._demanded.values():
+            link.close()
+        self._demanded.clear()
+
+    def register_artifacts(self, found: Iterable[tuple[int, int]]) -> int:
+        """Let files be artifacts by (device, inode), as records name them: shards, external data, siblings. At most
+        4,096 a call; returns how many were taken."""
+        return self._loads.register(found)
+
+    def late_load(self, tgid: int, tid: int, device: int, inode: int) -> bool:
+        """A thread, or with ``tid`` 0 the main one (numbers as in records), was found to load a file that the kernel side did
+        not know for an artifact: opens a scope, marked reconstructed. False when the thread has ended, is not tracked, or its
+        process has that model already."""
+        return self._sees("late_load") and self._loads.late(tid or tgid, device, inode)
 
     def _skipped(self) -> int:
         return self._hooks.skipped()
@@ -257,7 +281,7 @@ class Sensor(Reader):
     def detach(self) -> None:
         """Hear nothing any more, for good; what is in the rings can still be drained. Raises OSError."""
         if not self._closed:
-            self._watch_io(False)
+            self._drop_demanded()
             self._hooks.detach()
             self._repeats.wait_for_writers()
 
@@ -276,7 +300,7 @@ class Sensor(Reader):
     def _let_go(self) -> None:
         if self._closed:
             return
-        self._watch_io(False)
+        self._drop_demanded()
         self._hooks.forget()
         for old in self._predecessors:
             old.leave()

@@ -1,0 +1,280 @@
+/* Loads that no open tells of: by reads and maps of files that are artifacts, by the first bytes read, and late, by user space. */
+
+#define NR_READ 0
+#define NR_MMAP 9
+#define NR_PREAD64 17
+#define NR_READV 19
+#define NR_PREADV 295
+#define NR_PREADV2 327
+
+/* A load begins on a task, with a file that it has open. */
+static __noinline int load_found(struct task_struct *task, struct mw_task *t, struct file *file, u32 trigger)
+{
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+	struct mw_scratch *s = claim();
+	struct mw_name name;
+
+	if (!s) {
+		count(MW_HOP_MISSED, MW_LIFECYCLE);
+		return 0;
+	}
+	if (fill(&s->h, task, t, MW_LIFECYCLE)) {
+		fill_file(&s->h, file);
+		append_path(s, MW_SEG_PATH, (u64)BPF_CORE_READ(task, fs), (u64)BPF_CORE_READ(file, f_path.mnt), (u64)dentry);
+		describe_opening(s, dentry, trigger);
+		name_of(&name, dentry);
+		stem_of(s->opening.stem, &name);
+		artifact_opened(s, task, t);
+	}
+	release(s);
+	return 0;
+}
+
+struct mw_joining {
+	u64 inode;
+	u64 group;
+	u64 instance;
+	u32 device;
+	u32 tgid;
+	u32 slot;
+};
+
+static long find_load_of(u32 index, struct mw_joining *j)
+{
+	u32 slot = index;
+	struct mw_scope_slot *scope;
+
+	if (index >= totals.scope_mark)
+		return 1;
+	scope = bpf_map_lookup_elem(&scopes, &slot);
+	if (!scope || scope->group != j->group || scope->tgid != j->tgid || scope->state == MW_SCOPE_NONE ||
+	    !has_artifact(scope, j->inode, j->device))
+		return 0;
+	j->instance = scope->instance;
+	j->slot = index;
+	return 1;
+}
+
+/* A thread outside any load reads or maps an artifact that it did not open: it helps in a load of its process, or begins one, with
+ * a descriptor that it was given. Not again for a model that the process has.
+ */
+static __noinline int used_artifact(struct task_struct *task, struct mw_task *t, struct file *file, u32 trigger)
+{
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct mw_joining j = { .inode = BPF_CORE_READ(inode, i_ino), .device = BPF_CORE_READ(inode, i_sb, s_dev),
+				.group = t->group, .tgid = task->tgid };
+	struct mw_task *l = process_of(task, t);
+	struct mw_scope_slot *scope;
+
+	if (!l || t->excluded || BPF_CORE_READ(file, f_flags) & O_ACCMODE || !known_artifact(inode))
+		return 0;
+	bpf_loop(MW_SCOPES, find_load_of, &j, 0);
+	if (j.instance) {
+		t->scope_slot = j.slot;
+		t->scope_instance = j.instance;
+		scope = scope_at(j.slot, j.instance);
+		if (scope) {
+			scope->last_io_ns = bpf_ktime_get_boot_ns();
+			reopen(scope);
+		}
+		return 0;
+	}
+	if (l->inherited || !has_model(&l->models, j.inode, j.device))
+		load_found(task, t, file, trigger);
+	return 0;
+}
+
+/* Reads and maps of a scope's artifacts keep it open. Attached only while some scope is open: every system call pays for it. */
+SEC("tp_btf/sys_enter")
+int BPF_PROG(on_artifact_io, struct pt_regs *regs, long id)
+{
+	struct mw_scope_slot *scope;
+	struct task_struct *task;
+	struct inode *inode;
+	struct mw_task *t;
+	struct file *file;
+	u32 fd;
+
+	if (id == NR_MMAP)
+		fd = BPF_CORE_READ(regs, r8);
+	else if (id == NR_READ || id == NR_PREAD64 || id == NR_READV || id == NR_PREADV || id == NR_PREADV2)
+		fd = BPF_CORE_READ(regs, di);
+	else
+		return 0;
+	task = bpf_get_current_task_btf();
+	t = bpf_task_storage_get(&tasks, task, 0, 0);
+	if (!t || !t->group)
+		return 0;
+	file = file_at(task, fd);
+	if (!file)
+		return 0;
+	scope = scope_at(t->scope_slot, t->scope_instance);
+	if (!scope)
+		return used_artifact(task, t, file, id == NR_MMAP ? MW_BY_ARTIFACT_MAP : MW_BY_ARTIFACT_READ);
+	inode = BPF_CORE_READ(file, f_inode);
+	if (has_artifact(scope, BPF_CORE_READ(inode, i_ino), BPF_CORE_READ(inode, i_sb, s_dev))) {
+		scope->last_io_ns = bpf_ktime_get_boot_ns();
+		reopen(scope);
+	}
+	return 0;
+}
+
+/* The first bytes that a tracked thread reads of the file that it opened last. Attached only while some group starts or loads. */
+SEC("tp_btf/sys_exit")
+int BPF_PROG(on_first_read, struct pt_regs *regs, long read)
+{
+	struct task_struct *task;
+	struct mw_vector vector;
+	struct mw_first f = {};
+	struct inode *inode;
+	struct mw_task *t;
+	struct file *file;
+	u64 from, call;
+
+	if (read < 4)
+		return 0;
+	call = BPF_CORE_READ(regs, orig_ax);
+	if (call != NR_READ && call != NR_PREAD64 && call != NR_READV)
+		return 0;
+	task = bpf_get_current_task_btf();
+	t = bpf_task_storage_get(&tasks, task, 0, 0);
+	if (!t || !t->candidate_inode || t->excluded)
+		return 0;
+	file = file_at(task, BPF_CORE_READ(regs, di));
+	if (!file)
+		return 0;
+	inode = BPF_CORE_READ(file, f_inode);
+	if (BPF_CORE_READ(inode, i_ino) != t->candidate_inode || BPF_CORE_READ(inode, i_sb, s_dev) != t->candidate_device)
+		return 0;
+	if (call == NR_PREAD64 ? BPF_CORE_READ(regs, r10) != 0 : BPF_CORE_READ(file, f_pos) != read)
+		return 0;
+	t->candidate_inode = 0;
+	from = BPF_CORE_READ(regs, si);
+	f.length = read < 16 ? read : 16;
+	if (call == NR_READV) {
+		if (bpf_probe_read_user(&vector, sizeof(vector), (void *)from))
+			return 0;
+		from = vector.base;
+		if (vector.length < f.length)
+			f.length = vector.length;
+	}
+	if (f.length < 4 || f.length > 16 || bpf_probe_read_user(f.text, f.length, (void *)from))
+		return 0;
+	f.size = BPF_CORE_READ(inode, i_size);
+	if (!is_model(&f))
+		return 0;
+	know_artifact(t, inode);
+	load_found(task, t, file, MW_BY_ARTIFACT_READ);
+	return 0;
+}
+
+/* What user space found out by itself: a thread has begun to load a file. By thread. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, u32);
+	__type(value, struct mw_inode);
+} late SEC(".maps");
+
+SEC("iter/task")
+int late_load(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct mw_inode *found;
+	struct mw_scratch *s;
+	struct mw_task *t, *l;
+	u32 tid;
+
+	if (!task)
+		return 0;
+	tid = task->pid;
+	found = bpf_map_lookup_elem(&late, &tid);
+	if (!found || !found->inode)
+		return 0;
+	t = state_of(task);
+	l = t ? process_of(task, t) : NULL;
+	if (!l || t->excluded || has_model(&l->models, found->inode, found->device))
+		return 0;
+	s = claim();
+	if (!s) {
+		count(MW_HOP_MISSED, MW_LIFECYCLE);
+		return 0;
+	}
+	if (fill(&s->h, task, t, MW_LIFECYCLE)) {
+		__builtin_memset(&s->opening, 0, sizeof(s->opening));
+		s->opening.inode = found->inode;
+		s->opening.device = found->device;
+		s->opening.trigger = MW_BY_LATE;
+		s->opening.evidence = MW_RECONSTRUCTED;
+		artifact_opened(s, task, t);
+		found->inode = 0;
+	}
+	release(s);
+	return 0;
+}
+
+/* Does a process still map its models? Run for one process at a time, some seconds apart, while it has any that it mapped. */
+SEC("iter/task_vma")
+int find_mapped(struct bpf_iter__task_vma *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct vm_area_struct *vma = ctx->vma;
+	struct inode *inode;
+	struct file *file;
+	struct mw_task *t;
+	u64 number;
+	u32 device;
+
+	if (!task || !vma || task->pid != task->tgid)
+		return 0;
+	t = bpf_task_storage_get(&tasks, task, 0, 0);
+	file = BPF_CORE_READ(vma, vm_file);
+	if (!t || !t->models.count || !file)
+		return 0;
+	inode = BPF_CORE_READ(file, f_inode);
+	number = BPF_CORE_READ(inode, i_ino);
+	device = BPF_CORE_READ(inode, i_sb, s_dev);
+	for (u32 i = 0; i < MW_MODELS; i++)
+		if (t->models.inode[i] == number && t->models.device[i] == device)
+			t->models.found[i] = 1;
+	return 0;
+}
+
+/* What was mapped at two looks after its load, and is not any more, was unloaded. */
+SEC("iter/task")
+int unmapped(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct mw_task *t;
+	u32 key, mapped = 0;
+	u64 gone = 0;
+
+	if (!task || task->pid != task->tgid)
+		return 0;
+	key = task->tgid;
+	if (!bpf_map_lookup_elem(&residents, &key))
+		return 0;
+	t = bpf_task_storage_get(&tasks, task, 0, 0);
+	if (!t || t->excluded)
+		goto out;
+	if (loading(t, bpf_ktime_get_boot_ns()) == MW_SCOPE_OPEN)
+		return 0;
+	for (u32 i = 0; i < MW_MODELS; i++) {
+		if (t->models.found[i]) {
+			t->models.found[i] = 0;
+			t->models.looks[i]++;
+			mapped = 1;
+		} else if (t->models.looks[i] > 1) {
+			gone = t->models.instance[i];
+			mapped = 1;	/* look again: another may be gone */
+		} else {
+			t->models.looks[i] = 0;
+		}
+	}
+	if (gone)
+		unloaded(task, t, gone, NULL);
+out:
+	if (!mapped)
+		bpf_map_delete_elem(&residents, &key);
+	return 0;
+}
