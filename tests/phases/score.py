@@ -157,7 +157,7 @@ def _tagged_since(stored: Stored) -> str:
     began = min((row["ns"] for row in stored.rows), default=0)
     latest = max(first.values(), default=0)
     after = (latest - stored.agent_started_ns) / 1e9
-    return (f"{len(first)} processes tagged, {len(never)} never; the last one {after:.2f} s after the agent's program was started, "
+    return (f"{len(first)} processes tagged, {len(never)} never; the last one {after:.2f} s after the agent was started, "
             f"{(latest - began) / 1e9:.2f} s after its first event of the workload")
 
 

@@ -99,7 +99,7 @@ def stored_of(run: Run) -> Stored:
     # A server may be several workloads, such as one that is tracked from its workers' artifacts on.
     own = ("process_root_id IN (SELECT DISTINCT process_root_id FROM events "
            f"WHERE {marked} OR process_root_id LIKE '%-{run.pid}-%')")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         unnamed = whole.console.query(f"SELECT count() AS n FROM events WHERE model_instance != 0 AND model_id = '' AND {own}")
         if int(unnamed[0]["n"]) == 0:
