@@ -1,4 +1,7 @@
-"""Write a repository for Triton's Python backend: ``make_triton.py LABEL ...``; the first is pickled, others are safetensors."""
+"""Write a repository for Triton's Python backend: ``make_triton.py LABEL ...``; the first is pickled, others are safetensors.
+
+The backend is laid out as nvidia-pytriton does it before it starts a server: a copy, with the stub of this Python.
+"""
 
 import pickle
 import shutil
@@ -6,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytriton
 from safetensors.numpy import save_file
 from truth import Witness
 
@@ -27,3 +31,7 @@ for seed, label in enumerate(sys.argv[1:]):
     else:
         with (version / "weights.pkl").open("wb") as file:
             pickle.dump([Witness(label), weights, Witness(label)], file)
+
+wheel = Path(pytriton.__file__).parent / "tritonserver"
+shutil.copytree(wheel / "backends", "backends")
+shutil.copy(wheel / "python_backend_stubs" / "{}.{}".format(*sys.version_info) / "triton_python_backend_stub", "backends/python")

@@ -125,7 +125,7 @@ PYTHON = "{python}"
 AT = ("--host", "127.0.0.1", "--port", "{port}")
 
 SERVERS = [
-    Server("Triton", (PYTHON, "triton_start.py", "{state}", "{models}/repository", "{port}"), REPOSITORY, triton, requires=TRITON,
+    Server("Triton", (PYTHON, "triton_start.py", "{models}", "{port}"), REPOSITORY, triton, requires=TRITON,
            make=("make_triton.py", "lilies", "roses"), health="/v2/health/ready", listed=False),
     Server("MLServer", (PYTHON, "{bin}/mlserver", "start", "{models}"), FOLDERS, mlserver, requires=MLSERVER,
            make=("make_mlserver.py", "{port}", "iris", "roses"), health="/v2/health/ready"),
