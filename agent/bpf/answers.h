@@ -47,13 +47,18 @@ static __noinline u32 holds_artifact(struct mw_scope_slot *scope, struct task_st
 
 #define TASK_INTERRUPTIBLE 1
 
+static __always_inline bool asleep(struct task_struct *thread)
+{
+	return BPF_CORE_READ(thread, __state) & TASK_INTERRUPTIBLE;
+}
+
 /* Does the thread that loads run, or wait for the disk or for its turn? */
 static __always_inline bool at_work(struct task_struct *thread)
 {
 	struct task_struct *current = bpf_get_current_task_btf();
 	u64 last;
 
-	if (!(BPF_CORE_READ(thread, __state) & TASK_INTERRUPTIBLE))
+	if (!asleep(thread))
 		return true;
 	/* Two threads of an interpreter run by turns. */
 	if (BPF_CORE_READ(thread, tgid) != current->tgid || !bpf_core_field_exists(thread->sched_info.last_arrival))
@@ -96,10 +101,12 @@ static long answer_scope(u32 index, struct mw_answer *a)
 	if (!scope || scope->group != a->group || scope->state == MW_SCOPE_NONE)
 		return 0;
 	if (scope_state(scope, a->now) != MW_SCOPE_TAIL) {
-		/* A thread that answers has come back from its load. */
-		if (scope->tgid != a->tgid || scope->tid != a->tid || scope->depth || scope->evidence == MW_RECONSTRUCTED ||
-		    holds_artifact(scope, (void *)scope->thread))
+		/* A thread that answers has come back from its load, and so has one that sleeps while another answers for it. */
+		if (scope->tgid != a->tgid || scope->depth || scope->evidence == MW_RECONSTRUCTED ||
+		    (scope->tid != a->tid && !asleep((void *)scope->thread)) || holds_artifact(scope, (void *)scope->thread))
 			return 0;
+		settle(scope);
+		goto over;
 	}
 	settle(scope);
 	/* The thread that loaded, or what it forked with the model in memory. */
