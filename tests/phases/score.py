@@ -97,41 +97,45 @@ def _judge_process(stored: Stored, pairs: list[tuple[Mark, dict[str, Any]]], res
     for at, (mark, row) in enumerate(pairs):
         tally = result.roles[mark.role]
         tally.events += 1
-        late, transition = _lateness(pairs, at)
-        right = row["phase"] in mark.phases or (late is not None and late <= WINDOW_NS)
+        late, transition, earlier = _lateness(pairs, at)
+        in_window = late is not None and late <= WINDOW_NS
+        # A tag is whole: the model of a load goes with its phase.
+        models = mark.models | earlier if in_window else mark.models
+        right = row["phase"] in mark.phases or in_window
         if late is not None:
             result.late_ms[transition] = max(result.late_ms.get(transition, 0.0), late / 1e6)
         elif at and transition:
             result.late_ms.setdefault(transition, 0.0)
         tally.phase += right
         model = _model_of(stored, row)
-        tally.model += model in mark.models
+        tally.model += model in models
         origin = _origin_of(stored, row)
         origin_right = origin in mark.origins or origin.rstrip("~") in mark.origins
         tally.origin += origin_right
-        if not (right and model in mark.models and origin_right):
+        if not (right and model in models and origin_right):
             said = " ".join([f"{row['phase']} ({row['scope']})" + ("" if right else " WRONG"),
-                             model + ("" if model in mark.models else " WRONG"), origin + ("" if origin_right else " WRONG")])
+                             model + ("" if model in models else " WRONG"), origin + ("" if origin_right else " WRONG")])
             result.wrong.append(f"{mark.name} at {row['ns'] / 1e9 % 1000:.3f}, thread {row['tid']}: stored {said}")
         if (mark.role == "request" and row["phase"] == "load" and "load" not in mark.phases
                 and first_answer is not None and row["ns"] - first_answer > WINDOW_NS):
             result.late_requests += 1
 
 
-def _lateness(pairs: list[tuple[Mark, dict[str, Any]]], at: int) -> tuple[int | None, str]:
-    """How long after the truth had changed a mark still has an earlier phase's tag; None when it has not. And the transition."""
+def _lateness(pairs: list[tuple[Mark, dict[str, Any]]], at: int) -> tuple[int | None, str, frozenset[str]]:
+    """How long after the truth had changed a mark still has an earlier phase's tag; None when it has not. The transition, and the
+    models that went with the earlier phase."""
     mark, row = pairs[at]
     before = [pair for pair in pairs[:at] if pair[1]["tid"] == row["tid"] or _bystander(pair[0])]
     if not before:
-        return None, ""
+        return None, "", frozenset()
     if row["phase"] in mark.phases:
         last = before[-1][0]
-        return None, f"{last.words} to {mark.words}" if not last.phases & mark.phases else ""
+        return None, f"{last.words} to {mark.words}" if not last.phases & mark.phases else "", frozenset()
     for back in range(len(before) - 1, -1, -1):
         if row["phase"] in before[back][0].phases:
             changed = before[back + 1][1]["ns"] if back + 1 < len(before) else row["ns"]
-            return row["ns"] - changed, f"{row['phase']} to {mark.words}"
-    return None, ""
+            return row["ns"] - changed, f"{row['phase']} to {mark.words}", before[back][0].models
+    return None, "", frozenset()
 
 
 def _bystander(mark: Mark) -> bool:

@@ -68,7 +68,8 @@ class Stored:
     def label_of(self, model_id: str, digest: str | None = None) -> str:
         """The label that the agent's name of a model stands for; ``?`` and the name when it is none."""
         for label, model in self.server.models.items():
-            if model.name == model_id and (digest is None or not self.digests[label] or digest in self.digests[label]):
+            known = self.digests.get(label)
+            if model.name == model_id and (digest is None or not known or digest in known):
                 return label
         return f"?{model_id or 'unnamed'}{'' if digest is None else '@' + (digest[:8] or 'no digest')}"
 

@@ -44,6 +44,14 @@ def test_an_earlier_phase_stands_for_100_ms_and_no_longer(tmp_path: Path) -> Non
     assert result.late_ms == {"warmup to serve": pytest.approx(200)}
 
 
+def test_the_model_of_a_load_stands_as_long_as_its_phase(tmp_path: Path) -> None:
+    two = Server("made up", (), {"iris": Model("iris.joblib"), "roses": Model("roses.joblib")})
+    late = {"phase": "load", "model_id": "roses"}
+    result = judged(tmp_path, ("load+serve.roses.request.-", 1.0, late), ("serve.-.request.-", 1.01, late),
+                    ("serve.-.request.-", 1.2, late), server=two)
+    assert (result.all.phase, result.all.model) == (2, 2)
+
+
 def test_a_phase_that_comes_too_early_is_wrong(tmp_path: Path) -> None:
     result = judged(tmp_path, ("load+start.iris.ticker.-", 1.0, {}), ("load.iris.loader.-", 1.01, {}),
                     ("serve.iris.ticker.-", 1.02, {}))
