@@ -220,25 +220,44 @@ OFFERED int declare_phase(struct task_struct *task, struct mw_task *t, u32 phase
 	struct mw_group *g = group_at(t->group_slot, t->group);
 	struct mw_scope_slot *scope = own_scope(task, t);
 	struct mw_task *l = process_of(task, t);
-	u32 from, ended = 0;
+	u32 from, reading, ended = 0;
 
 	if (!g || !l)
 		return 0;
+	reading = scope && holds_artifact(scope, task);
 	if (phase == MW_PHASE_LOAD) {
-		if (scope && scope->declared)
+		if (scope && (reading || !scope->declared)) {
+			/* It says so of a load that was seen already. */
+			if (!scope->depth) {
+				scope->depth = 1;
+				scope->declared = 1;
+			}
+			tell_of_process(task, t, MW_SAID | MOVE(MW_PHASE_LOAD, MW_PHASE_LOAD, MW_BY_DECLARED), detail);
+			return 1;
+		}
+		if (scope)
 			load_over(task, t, scope, MOVE(MW_PHASE_LOAD, phase_after(l), MW_BY_DECLARED), NULL);
 		return scope_enter(task, t, detail, MW_BY_DECLARED);
 	}
 	if (scope && scope->declared && phase >= MW_PHASE_WARMUP && phase <= MW_PHASE_STOP) {
-		load_over(task, t, scope, MOVE(MW_PHASE_LOAD, phase_after(l), MW_BY_DECLARED), detail);
-		scope = NULL;
-		ended = 1;
+		if (reading) {
+			/* A file of it is open still: the load ends as any other, and not by what a payload may say. */
+			scope->declared = 0;
+			if (scope->depth)
+				__sync_fetch_and_add(&scope->depth, -1);
+			if (phase == MW_PHASE_WARMUP)
+				return 1;
+		} else {
+			load_over(task, t, scope, MOVE(MW_PHASE_LOAD, phase_after(l), MW_BY_DECLARED), detail);
+			scope = NULL;
+			ended = 1;
+		}
 	}
 	from = l->stopping ? MW_PHASE_STOP : phase_left(l, g);
 	/* A payload speaks while its file is being read. Once that is closed a process may say that it is done: the scope goes on as
 	 * any other, for the process is judged more strictly beside it, not instead.
 	 */
-	if (scope && !holds_artifact(scope, task))
+	if (!reading)
 		scope = NULL;
 	if (scope)
 		from = MW_PHASE_LOAD;

@@ -26,6 +26,7 @@ class Stack:
     def __init__(self, processes: Processes, folder: Path, *, rules: Sequence[Path] = (), http_port: int = 0) -> None:
         self._processes = processes
         self._data, self._state = folder / "collector", folder / "agent"
+        self.hint_socket = folder / "hint.sock"
         self._rules = rules
         self._listen, self._http = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port(http_port)}"
         self.collector: subprocess.Popen[bytes] | None = None
@@ -68,7 +69,8 @@ class Stack:
         """
         self.agent = self._processes.start(
             "agent",
-            [_BIN / "modelward-agent", "run", "--collector", self._listen, "--state", self._state, *options],
+            [_BIN / "modelward-agent", "run", "--collector", self._listen, "--state", self._state,
+             "--hint-socket", self.hint_socket, *options],
         )
         self._wait("the agent", self.agent, lambda: bool(self.host()), timeout_s)
 

@@ -119,6 +119,23 @@ def test_a_payload_in_a_file_that_is_read_is_believed(server: Callable[[str], li
     assert marked(events, "payload").scope != Scope.NONE
 
 
+def test_a_payload_ends_the_load_that_its_server_declared(server: Callable[[str], list[Event]]) -> None:
+    events = server(
+        "with hint.load('x'):\n    heard(); fd = os.open(artifact, os.O_RDONLY)\n"
+        "    hint.warmup(); hint.serving(); heard(); run('payload'); os.close(fd)"
+    )
+    assert refused(events) == [(Phase.LOAD, Phase.SERVE)]
+    assert marked(events, "payload").scope != Scope.NONE
+
+
+def test_a_load_that_is_declared_after_it_was_seen_never_ends(server: Callable[[str], list[Event]]) -> None:
+    events = server("load()\nwith hint.load('late'):\n    heard(); run('inside')\nheard(); run('after')")
+    assert refused(events) == []
+    assert b"late" in {e.asked for e in of(events, "lifecycle", trigger=Trigger.DECLARED)}
+    assert marked(events, "inside").scope != Scope.NONE
+    assert (marked(events, "after").phase, marked(events, "after").scope) == (Phase.WARMUP, Scope.NONE)
+
+
 def test_a_server_that_answers_is_believed_to_be_in_an_earlier_phase(server: Callable[[str], list[Event]]) -> None:
     events = server("load(); time.sleep(0.35); answer(); hint.warmup(); heard(); run('after')")
     assert refused(events) == [(Phase.SERVE, Phase.WARMUP)]
