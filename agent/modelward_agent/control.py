@@ -2,8 +2,8 @@
 
 A message is a JSON list whose first item names it, or ``R`` and the bytes of a record. From the sender: ``stream up problem``,
 ``reading number|null``, ``sent|stored|quarantined|corrupt number kinds reason``, ``canary id``, ``artifacts [[device,
-inode], ...]`` and records to spool. From the drainer: ``begin settings``, ``spooled name``, ``status values``, ``result id error``
-and ``stop``.
+inode], ...]`` and records to spool. From the drainer: ``begin settings``, ``spooled name``, ``status values``,
+``result id error`` and ``stop``.
 """
 
 from __future__ import annotations
