@@ -214,10 +214,10 @@ EVENT_FIELDS: tuple[Field, ...] = (
     _f("model.instance", "u64", "kernel", "one load of one model in one process; 0: none known", 7),
     _f("model.id", "string", "agent", "name of the model", "tiny-llama"),
     _f("model.revision", "string", "agent", "", "9d3e…"),
-    _f("model.digest", "string", "agent", "sha256 of the artifact, of several files that of their sorted digests; hex",
+    _f("model.digest", "string", "agent", "sha256; of several files that of their sorted digests joined by line feeds; hex",
        "9f86d0…"),
     _f("model.format", "string", "agent", "", "gguf"),
-    _f("model.source", "string", "agent", "hf_cache, ollama, folder, file", "file"),
+    _f("model.source", "string", "agent", "hf_cache, ollama, triton, folder, file", "file"),
     _f("model.architecture", "string", "agent", "what the artifact says of its kind of network", "llama"),
     _f("model.quantization", "string", "agent", "how its numbers are stored, where the format says so", "Q4_K_M"),
     _f("model.base", "string", "agent", "adapters: the model they are made for, as they or their load name it", "org/base"),
@@ -264,10 +264,11 @@ fills them for all rows from the bindings."""
 
 BINDING_FIELDS: tuple[Field, ...] = tuple(
     f for f in STORED
-    if f.name in {"host.name", "agent.id", "epoch", "model.instance", "time", "workload.id"}
+    if f.name in {"host.name", "agent.id", "epoch", "model.instance", "time", "host.boot_id", "workload.id", "workload.runtime",
+                  "workload.runtime_version", "process.pid"}
     or (f.name.startswith("model.") and f.name != "model.instance")
 )
-"""Columns of ``bindings``: instance to identity."""
+"""Columns of ``bindings``: instance to identity, and whose load it was."""
 
 DETECTION_FIELDS: tuple[Field, ...] = (
     _f("detection.id", "string", "collector", "made of rule, version, last row's name and group key: a repeat is the same",

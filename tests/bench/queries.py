@@ -84,9 +84,11 @@ def _cpu_ms(pid: int) -> float:
 def _asked(running: Collector) -> Asked:
     """What the page asks as it opens and is clicked through, and what the commands ask."""
     event: dict[str, Any] = running.select(
-        "SELECT process_entity_id, process_pid, concat(agent_id, '/', epoch, '/', toString(batch), '/', toString(row)) AS name "
+        "SELECT process_entity_id, process_pid, workload_id, "
+        "concat(agent_id, '/', epoch, '/', toString(batch), '/', toString(row)) AS name "
         "FROM events WHERE host_name = 'gpu-7' AND time < now() - INTERVAL 1 HOUR ORDER BY time DESC LIMIT 1")[0]
-    incident = running.select("SELECT key, detection_ids FROM incidents ORDER BY last DESC LIMIT 1")[0]
+    incident = running.select(
+        "SELECT key, detection_ids, workload_id, host_name, first FROM incidents ORDER BY last DESC LIMIT 1")[0]
     detection = incident["detection_ids"][0]
     model = running.select("SELECT model_id, digest FROM models ORDER BY instances DESC LIMIT 1")[0]
     key, pid = event["process_entity_id"], str(event["process_pid"])
@@ -132,6 +134,12 @@ def _asked(running: Collector) -> Asked:
         "modelward hosts --host": ("hosts", {"host": "gpu-7"}),
         "modelward models": ("models", {"limit": "100"}),
         "modelward models --model": ("models", {"model": model["model_id"]}),
+        "modelward models MODEL, its places": ("loads", {"model": model["model_id"]}),
+        "modelward timeline MODEL": ("workload-timeline", {"of": model["model_id"]}),
+        "modelward timeline WORKLOAD --since 24h": ("workload-timeline", {
+            "of": event["workload_id"], "host": "gpu-7", "since": "24h"}),
+        "page: timeline around an incident": ("workload-timeline", {
+            "of": incident["workload_id"], "host": incident["host_name"], "since": incident["first"].replace(" ", "T") + "Z"}),
         "modelward exceptions": ("exceptions", {}),
         "modelward outputs": ("outputs", {}),
         "ledger of a host": ("ledger", {"host": "gpu-7"}),

@@ -86,7 +86,8 @@ def _hosts(now: int) -> dict[str, str]:
         "n": "number", "host": "number", "host_name": "concat('gpu-', toString(host))",
         "agent_id": "leftPad(hex(host), 32, '0')", "epoch": "leftPad(hex(host), 32, 'e')", "updated": f"toDateTime64({now}, 3)",
         "first_seen": f"toDateTime64({now - 864000}, 3)", "last_seen": f"toDateTime64({now}, 3)", "connected": "host % 10 != 0",
-        "agent_version": "'0.1.0'", "kernel_release": "'6.18.0'", "labels": "['env=prod', concat('team=', toString(host % 7))]",
+        "agent_version": "'0.1.0'", "kernel_release": "'6.18.0'", "boot_id": _BOOT,
+        "labels": "['env=prod', concat('team=', toString(host % 7))]",
         "doors": "arrayMap(e -> (e, 'tp_btf', 'first choice on this kernel', true, ''), "
                  "['exec', 'fork', 'exit', 'file_open', 'connect', 'answer'])",
     }
@@ -111,9 +112,12 @@ def _loads(now: int, size: Size, start: int) -> dict[str, str]:
         "time": f"toDateTime64({now} - {size.days} * 86400 + intDiv(n, {size.hosts}) * {size.days * 86400 / each}, 9, 'UTC')",
         "workload_id": f"concat('host:', {_PROCESS.format(pid='4000 + n % 4')})",
         "model_instance": f"1 + intDiv(n, {size.hosts})",
+        "host_boot_id": _BOOT, "workload_runtime": _pick("uvicorn", "llama-server", "tritonserver", "vllm"),
+        "workload_runtime_version": "'1.2.3'", "process_pid": "4000 + n % 4",
         "model_id": "concat('org/model-', toString(cityHash64(n) % 500))", "model_revision": "'main'",
         "model_digest": "lower(hex(SHA256(toString(cityHash64(n) % 500))))",
         "model_format": _pick("gguf", "safetensors", "onnx"), "model_source": "'hf_cache'",
+        "model_architecture": _pick("llama", "qwen2", "bert"), "model_quantization": "'Q4_K_M'",
         "model_path": "concat('/srv/hub/models--org--model-', toString(cityHash64(n) % 500), '/snapshots/main/model.gguf')",
     }
 
@@ -122,9 +126,14 @@ def _events(now: int, size: Size, day: int, start: int, of_a_day: int) -> dict[s
     # Rows of a part come host by host and in the order of time, as the table keeps them.
     begin = now - (size.days - day) * 86_400
     each = size.loads // size.hosts
-    kind = ("multiIf(n % 100 < 70, 'file_open', n % 100 < 82, 'connect', n % 100 < 88, 'fork', n % 100 < 93, 'exec', "
-            "n % 100 < 97, 'exit', n % 100 < 99, 'lifecycle', 'listen')")
-    pid = f"4000 + cityHash64(n, 3) % 40 + {day} * 100"
+    # Of each host every hundred rows.
+    k = f"(intDiv(n, {size.hosts}) % 100)"
+    kind = (f"multiIf({k} < 70, 'file_open', {k} < 82, 'connect', {k} < 88, 'fork', {k} < 93, 'exec', "
+            f"{k} < 97, 'exit', {k} < 99, 'lifecycle', 'listen')")
+    # Servers, 4000 to 4003, change phase and never exit; what they start does.
+    pid = f"if({k} IN (97, 98), 4000 + n % 4, 4004 + cityHash64(n, 3) % 36 + {day} * 100)"
+    changes = _pick("artifact_open", "quiet", "answer", "unload", salt=8)
+    scope = f"transform({changes}, ['artifact_open', 'quiet'], ['open', 'tail'], 'none')"
     return {
         "n": f"number + {start} + {day * of_a_day}", "host": f"number % {size.hosts}",
         "host_name": "concat('gpu-', toString(host))", "agent_id": "leftPad(hex(host), 32, '0')",
@@ -142,13 +151,15 @@ def _events(now: int, size: Size, day: int, start: int, of_a_day: int) -> dict[s
             "/usr/bin/python3.11", "/usr/bin/dash", "/opt/llama/llama-server", "/usr/bin/gcc-12", salt=4),
         "process_command_line": "concat('python3.11 -m serve --port 8000 --worker ', toString(n % 977))",
         "process_working_directory": "'/srv'", "user_id": "1000",
-        "file_path": "if(n % 100 < 70, concat('/srv/models/shard-', toString(cityHash64(n, 5) % 20000), '.bin'), '')",
-        "file_inode": "if(n % 100 < 70, cityHash64(n, 5) % 20000, 0)", "file_access": "if(n % 100 < 70, 'read', 'none')",
-        "file_class": "if(n % 100 < 70, 'artifact', 'none')",
-        "destination_address": "if(n % 100 BETWEEN 70 AND 81, concat('10.0.', toString(n % 250), '.7'), '')",
-        "destination_port": "if(n % 100 BETWEEN 70 AND 81, 443, 0)", "destination_class": "'private'",
+        "file_path": f"if({k} < 70, concat('/srv/models/shard-', toString(cityHash64(n, 5) % 20000), '.bin'), '')",
+        "file_inode": f"if({k} < 70, cityHash64(n, 5) % 20000, 0)", "file_access": f"if({k} < 70, 'read', 'none')",
+        "file_class": f"if({k} < 70, 'artifact', 'none')",
+        "destination_address": f"if({k} BETWEEN 70 AND 81, concat('10.0.', toString(n % 250), '.7'), '')",
+        "destination_port": f"if({k} BETWEEN 70 AND 81, 443, 0)", "destination_class": "'private'",
         "network_transport": "'tcp'", "model_instance": f"1 + intDiv(n * {each}, {size.events})",
-        "lifecycle_phase": _pick("serve", "serve", "serve", "load", salt=6),
+        "lifecycle_phase": _pick("serve", "serve", "serve", "load", salt=6), "lifecycle_from": "'load'",
+        "lifecycle_trigger": f"if({k} IN (97, 98), {changes}, 'none')",
+        "lifecycle_scope": f"if({k} IN (97, 98), {scope}, 'none')",
         "lifecycle_evidence": "'observed'",
         "lifecycle_origin_instance": f"if(n % 20 = 0, 1 + intDiv(n * {each}, {size.events}), 0)",
     }

@@ -243,10 +243,10 @@ def test_nothing_is_cut_off_or_unreadable(page: Page, running: Collector, width:
     cut = "return [...document.querySelectorAll('.body *, aside *')].filter(n => !n.closest('.scroll, .command')"
     assert page.script(f"{cut} && n.getBoundingClientRect().right > innerWidth).map(n => n.className)") == []
     # Text on its ground, WCAG AA for small text, for everything that carries words.
-    assert page.script(_CONTRAST) == []
+    assert page.script(CONTRAST) == []
 
 
-_CONTRAST = """
+CONTRAST = """
 const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
 const rgba = (colour) => {
   canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);

@@ -35,7 +35,8 @@ _SHORT = (
     "time, event_name, event_outcome, count, process_pid, process_entity_id, process_parent_entity_id, process_chain, "
     "process_executable_path, process_executable_class, process_command_line, process_entry, file_path, file_class, file_access, "
     "destination_address, destination_port, destination_class, lifecycle_phase, lifecycle_scope, lifecycle_from, "
-    "lifecycle_trigger, lifecycle_evidence, process_exit_code, process_exit_signal, model_id, loss_kind, loss_hop"
+    "lifecycle_trigger, lifecycle_detail, lifecycle_evidence, process_exit_code, process_exit_signal, model_id, loss_kind, "
+    "loss_hop"
 )
 _TELLING = (
     "event_name IN ('exec', 'connect', 'listen', 'exit', 'lifecycle') OR (event_name = 'file_open' AND "

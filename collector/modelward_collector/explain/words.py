@@ -62,7 +62,19 @@ TRIGGERS = {
     "adopted": "the agent began later and found it running",
     "unload": "the model was unloaded",
     "reopened": "it read a model file again",
+    "probe_enter": "it called a function that loads models",
+    "probe_return": "the function that loads models came back",
+    "inference": "it computed its first answer with the model",
+    "device": "it set up a GPU",
+    "artifact_read": "the first bytes that it read are those of a model file, whatever its name says",
+    "artifact_map": "it mapped a model file into its memory",
+    "declared": "the program said so itself",
+    "late": "the file turned out to be a model only after it had been opened",
 }
+"""What made a transition, as the end of a sentence."""
+
+REFUSED_WORDS = "it declared a phase in which more is allowed, which was refused"
+
 
 EFFECTS = {
     "exec": ("exec", "the start of a program"),
@@ -139,13 +151,14 @@ def program(row: Row) -> str:
     return f"{base} (process {row['process_pid']})"
 
 
+_OUTCOMES = {"failure": ", which failed", "attempted": " (whether it succeeded was not seen)"}
+
+
 def deed(row: Row) -> str:
     """What an event is, as the end of a sentence whose subject is the process."""
     name = row["event_name"]
     words = _DEEDS[name](row) if name in _DEEDS else f"did {name}"
-    outcome = {"failure": ", which failed", "attempted": " (whether it succeeded was not seen)"}.get(
-        row.get("event_outcome", ""), ""
-    )
+    outcome = "" if name == "lifecycle" else _OUTCOMES.get(row.get("event_outcome", ""), "")
     count = int(row.get("count") or 1)
     return f"{words}{outcome}{f', {count:,} times' if count > 1 else ''}"
 
@@ -172,14 +185,32 @@ def _exit(row: Row) -> str:
     return f"was ended by signal {signal}" if signal else f"ended with status {row.get('process_exit_code', 0)}"
 
 
-def _lifecycle(row: Row) -> str:
-    before, after = row["lifecycle_from"], row["lifecycle_phase"]
-    trigger, path = str(row["lifecycle_trigger"]), row.get("file_path", "")
-    words = TRIGGERS.get(trigger, trigger)
-    if path and trigger in ("artifact_open", "reopened"):
+def refused(row: Row) -> bool:
+    """Whether a lifecycle row is a declaration that was refused: the phase that it names was not taken."""
+    return bool(row["lifecycle_trigger"] == "declared" and row.get("event_outcome") == "failure")
+
+
+def cause(row: Row) -> str:
+    """What made a transition: ``it opened a model file, /srv/tiny.gguf``."""
+    trigger, path, detail = str(row["lifecycle_trigger"]), row.get("file_path", ""), row.get("lifecycle_detail", "")
+    words = REFUSED_WORDS if refused(row) else TRIGGERS.get(trigger, trigger)
+    if detail:
+        words += f" ({detail})"
+    if path and trigger in _OF_A_FILE:
         words += f", {path}"
+    return words
+
+
+_OF_A_FILE = ("artifact_open", "reopened", "artifact_read", "artifact_map", "late", "unload")
+
+
+def _lifecycle(row: Row) -> str:
+    before, after, words = row["lifecycle_from"], row["lifecycle_phase"], cause(row)
+    if refused(row):
+        return f"stayed {before} and not {after}: {words}"
     change = f"now {after}" if before in (after, "unknown") else f"from {before} to {after}"
-    return f"{change}: {words}" if words else change
+    failed = "; the load had failed" if row.get("event_outcome") == "failure" else ""
+    return f"{change}: {words}{failed}" if words else f"{change}{failed}"
 
 
 _DEEDS: dict[str, Callable[[Row], str]] = {
@@ -191,6 +222,7 @@ _DEEDS: dict[str, Callable[[Row], str]] = {
     "listen": lambda row: f"opened port {row['destination_port']} for others",
     "lifecycle": _lifecycle,
     "model_identity": lambda row: f"had its model identified: {row['model_id']}",
+    "library": lambda row: f"mapped a library with functions that load models: {row['file_path']}",
     "loss": lambda row: f"lost events of kind {row['loss_kind']} at the step '{row['loss_hop']}'",
     "canary": lambda row: f"ran a harmless test of the alarm: {row['process_command_line']}",
     "agent_silent": lambda row: "was not heard of any more",

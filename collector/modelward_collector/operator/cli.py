@@ -11,7 +11,7 @@ from pathlib import Path
 
 from modelward_proto import __version__
 
-from modelward_collector.operator import listings, rules, silencing, test_alert
+from modelward_collector.operator import inventory, listings, rules, silencing, test_alert, timeline
 from modelward_collector.operator.client import BadRequest, Client, CollectorError, Rows, Unreachable
 from modelward_collector.operator.explained import show_explanation
 from modelward_collector.operator.fields import show_fields
@@ -32,6 +32,8 @@ examples:
                                                      what models started while they were loaded
   modelward events --process 4711 --since 2h         what one process did
   modelward models                                   what is loaded where, by digest
+  modelward models tiny-llama                        one model: each host and workload that loaded it
+  modelward timeline tiny-llama --since 2h           what its server did: phases and effects over time
   modelward test-alert gpu-17                        do alerts of this host arrive, and how fast
   modelward hosts                                    which agents are silent or lose events
   modelward fields file                              fields that have to do with files
@@ -93,7 +95,18 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     for listing in listings.LISTINGS.values():
-        listings.add_filters(command(listing.name, listing.help, _list), listing)
+        added = command(listing.name, listing.help, _list)
+        listings.add_filters(added, listing)
+        if listing.name == "models":
+            added.add_argument("of", metavar="MODEL", nargs="?", default="",
+                               help="only this one, with each place of it: its name, or the start of its digest")
+            added.set_defaults(run=_models)
+    story = command("timeline", "what a workload did: its phases, by process and load, with the effects on them", _timeline)
+    story.add_argument("of", metavar="WORKLOAD", help="its id or the start of it, or a model that it loaded")
+    story.add_argument("--since", metavar="SPAN", default="", help="not before: 15m, 24h, 7d or 2026-11-25T07:00:00Z (1h)")
+    story.add_argument("--until", metavar="SPAN", default="", help="before: the same")
+    story.add_argument("--model", metavar="ID", default="", help="only loads of this model, and their processes")
+    story.add_argument("--host", metavar="NAME", default="", help="of this host, where several have the workload")
     explain = command("explain", "one detection from hook to page, in words, with its evidence", _explain)
     explain.add_argument("id", metavar="ID", help="of a detection, or the start of it: at least 6 digits")
     test = command("test-alert", "send a harmless alert from the kernel of a host through every hop, and time them", _test_alert)
@@ -164,6 +177,17 @@ def _list(given: argparse.Namespace) -> int:
     else:
         listings.show(listing, found, console(), listings.flags(given, listing))
     return OK
+
+
+def _models(given: argparse.Namespace) -> int:
+    if not given.of:
+        return _list(given)
+    return inventory.run(_client(given), given.of, as_json=given.json)
+
+
+def _timeline(given: argparse.Namespace) -> int:
+    asked = {"of": given.of, "since": given.since, "until": given.until, "model": given.model, "host": given.host}
+    return timeline.run(_client(given), asked, as_json=given.json)
 
 
 def _explain(given: argparse.Namespace) -> int:

@@ -95,9 +95,13 @@ def what(row: dict[str, Any]) -> str:
         text = f"signal {signal}" if signal else f"status {row['process_exit_code']}"
     elif name == "lifecycle":
         text = f"{safe(row['lifecycle_from'])} > {safe(row['lifecycle_phase'])} ({safe(row['lifecycle_trigger'])})"
+        text += f" {safe(row['lifecycle_detail'])}" if row.get("lifecycle_detail") else ""
         text += f" {safe(row['file_path'])}" if row["file_path"] else ""
+        text += {"failure": " failed", "attempted": " tried"}.get(row["event_outcome"], "")
     elif name == "model_identity":
         text = f"{safe(row['model_id'])} {safe(row['model_digest'])[:12]}"
+    elif name == "library":
+        text = safe(row["file_path"])
     elif name == "loss":
         text = f"{safe(row['loss_kind'])} lost at {safe(row['loss_hop'])}"
     else:

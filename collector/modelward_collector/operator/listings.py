@@ -11,6 +11,7 @@ from modelward_proto.fields import EVENT_NAMES, PHASES
 from rich.console import Console
 from rich.text import Text
 
+from modelward_collector.operator import inventory
 from modelward_collector.operator.client import Rows
 from modelward_collector.operator.follow import what
 from modelward_collector.operator.show import Column, moment, phase, plain, safe, severity, table
@@ -213,18 +214,20 @@ LISTINGS = {
         ),
         Listing(
             "models",
-            "models that were loaded, and where",
+            "models that were loaded: what they are, where, by what, and in which phase now",
             ("since", "model", "text"),
             (
                 Column("model", plain("model_id", "bold")),
-                Column("format", plain("format"), room=90),
                 Column("digest", _digest),
-                Column("phase", phase("phase")),
+                Column("format", plain("format"), room=100),
+                Column("what it is", inventory.kind, room=130),
+                Column("source", plain("source"), room=150),
+                Column("now", inventory.now),
+                Column("since", moment("since")),
                 Column("hosts", plain("hosts"), right=True),
                 Column("loads", plain("instances"), right=True, room=100),
-                Column("first loaded", moment("first_loaded"), room=120),
-                Column("last loaded", moment("last_loaded")),
-                Column("path", plain("path"), fold=True, room=110),
+                Column("loaded by", plain("runtimes"), fold=True, room=90),
+                Column("where", inventory.where, fold=True, room=170),
             ),
             "No models. One shows once a watched process has loaded it.",
             100,
@@ -239,7 +242,7 @@ _HELP = {
     "host": ("NAME", "of this host"),
     "label": ("NAME=VALUE", "of hosts with this label, such as env=prod"),
     "severity": ("LEVEL", f"this severe or worse: {', '.join(SEVERITIES)}"),
-    "model": ("ID", "of this model (id or sha256), or of a process that came from its load"),
+    "model": ("ID", "of this model (its id, or its sha256), or of a process that came from its load"),
     "phase": ("PHASE", f"in this lifecycle phase: {', '.join(PHASES)}"),
     "process": ("PID|KEY|TEXT", "of this process: a pid, a process key, or part of its path or command line"),
     "event": ("NAME", f"of this kind: {', '.join(EVENT_NAMES.values())}"),

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from modelward_collector.settings import CollectorSettings, is_loopback, split_address
-from modelward_collector.web import api, clickhouse, exceptions
+from modelward_collector.web import api, clickhouse, exceptions, workload_timeline
 from modelward_collector.web.api import Health
 from modelward_collector.web.auth import Guard, Login
 from modelward_collector.web.explained import explain
@@ -74,6 +74,7 @@ def build(settings: CollectorSettings, health: Health) -> Starlette:
             Route("/api/v1/exceptions/preview", exceptions.preview),
             Route("/api/v1/exceptions/{id}", exceptions.revoke, methods=["DELETE"]),
             Route("/api/v1/timeline", api.timeline),
+            Route("/api/v1/workload-timeline", workload_timeline.answer),
             Route("/api/v1/severities", api.severities),
             Route("/api/v1/history", history),
             Route("/api/v1/fields", api.fields),

@@ -160,6 +160,22 @@ def of_model(*columns: str) -> Filter:
     return add
 
 
+NAMED = (
+    "{id} = {{model:String}} OR {digest} = lower({{model:String}}) OR "
+    "(length({{model:String}}) >= 6 AND startsWith({digest}, lower({{model:String}})))"
+)
+"""A model by its name, its digest, or the start of that."""
+
+
+def named_model(id: str, digest: str) -> Filter:
+    """One model, as a person names it: by name, by digest, or by the start of a digest."""
+
+    def add(query: Query, value: str) -> None:
+        query.where(NAMED.format(id=id, digest=digest), model=value)
+
+    return add
+
+
 _LOADS = "SELECT host_name, model_instance FROM bindings WHERE model_id = {model:String} OR model_digest = {model:String}"
 
 

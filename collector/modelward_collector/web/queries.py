@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from modelward_proto.fields import EVENT_NAMES, PHASES
 
-from modelward_collector.store.ddl.views import incidents
+from modelward_collector.store.ddl.views import incidents, loads
 from modelward_collector.web.filters import (
+    NAMED,
     SEVERITIES,
     BadFilter,
     Filter,
@@ -26,6 +27,7 @@ from modelward_collector.web.filters import (
     labelled,
     lasting,
     moment,
+    named_model,
     of_loads,
     of_model,
     of_process,
@@ -157,9 +159,17 @@ LISTINGS: dict[str, Listing] = {
         "SELECT * FROM models",
         "last_loaded DESC, model_id",
         {
-            "model": of_model("model_id", "digest"),
+            "model": named_model("model_id", "digest"),
             "since": by_time("last_loaded", "since", ">="),
             "q": text("model_id", "digest", "path", "source"),
+        },
+    ),
+    "loads": Listing(
+        "",
+        "loaded_now > 0 DESC, last_loaded DESC, host_name, workload_id",
+        {
+            "model": named_model("model_id", "digest"),
+            "host": equal("host_name", "host"),
         },
     ),
     "exceptions": Listing(
@@ -182,11 +192,35 @@ LISTINGS: dict[str, Listing] = {
 }
 
 
+_OF_MODEL = NAMED.format(id="model_id", digest="model_digest")
+
+_SILENT = "max(host_name IN (SELECT host_name FROM hosts WHERE silent))"
+
+
+def _loads(given: Mapping[str, str]) -> str:
+    """Where models were loaded: a row for each model, host and workload."""
+    of = _OF_MODEL if given.get("model") else "1"
+    return f"""SELECT * FROM (
+    SELECT b.model_id AS model_id, b.model_digest AS digest, toString(b.host_name) AS host_name, b.workload_id AS workload_id,
+        argMax(b.workload_runtime, b.time) AS runtime, argMax(b.workload_runtime_version, b.time) AS runtime_version,
+        argMax(b.model_path, b.time) AS path, count() AS loads, countIf(l.state = 'loaded') AS loaded_now,
+        countIf(l.state = 'unknown') AS loaded_unknown, min(b.time) AS first_loaded, max(b.time) AS last_loaded,
+        argMax(l.phase, (l.state IN ('loaded', 'unknown'), l.state != '', l.changed)) AS phase,
+        if(max(l.state) = '', last_loaded, argMax(l.changed, (l.state IN ('loaded', 'unknown'), l.state != '', l.changed)))
+            AS since
+    FROM (SELECT * FROM bindings FINAL WHERE {of}) AS b
+    LEFT JOIN ({loads(_SILENT, of)}) AS l ON l.host = sipHash64(b.host_name) AND l.model_instance = b.model_instance
+    GROUP BY model_id, digest, host_name, workload_id
+)"""
+
+
 _GROUPS = "(group_key, host_name) IN (SELECT group_key, host_name FROM {} WHERE {})"
 
 
 def _source(name: str, given: Mapping[str, str]) -> str:
     """What a list selects from: of incidents only the groups that can be in it, all detections of them."""
+    if name == "loads":
+        return _loads(given)
     if name != "incidents":
         return LISTINGS[name].select
     conditions = []

@@ -28,8 +28,8 @@ def _bound(column: str, instance: str, otherwise: str) -> str:
 
 def statements(silent_after_s: int) -> list[str]:
     """All statements, in an order in which each finds what it needs."""
-    return [_model_by_instance(), _labels_by_host(), _exception_by_match(), _events(), _detections(),
-            f"CREATE OR REPLACE VIEW modelward.incidents AS {incidents()}", _models(),
+    return [*_last_transitions(), _model_by_instance(), _labels_by_host(), _exception_by_match(), _events(), _detections(),
+            f"CREATE OR REPLACE VIEW modelward.incidents AS {incidents()}", _models(silent_after_s),
             _hosts(silent_after_s), _ledger(), _exceptions(), _outputs()]
 
 
@@ -136,29 +136,102 @@ FROM (
 GROUP BY d.group_key, d.host_name, d.part"""
 
 
-def _models() -> str:
-    """``phase``: of the lifecycle event that came last in any load of the model."""
+_PHASE_CODES = "['start', 'load', 'warmup', 'serve', 'stop', 'unknown']"
+_OVER = 8
+"""Added to the code of a phase by a transition that ends the load."""
+
+
+def _last_transitions() -> list[str]:
+    """What feeds ``loads_raw`` and ``exits_raw`` from the events that are stored, and fills them.
+
+    A crash may leave out rows of the last moments, so those of the last day come in again at each start: of equal rows one stays.
+    All of them come in when the tables are empty, as at the first start of this version.
+    """
+    load = f"toUInt8(indexOf({_PHASE_CODES}, lifecycle_phase) + {_OVER} * ({_ENDS}))"
+    sources = {
+        "loads_raw": f"""SELECT host_name, model_instance, time, {load} AS step FROM modelward.events_raw
+            WHERE event_name = 'lifecycle' AND model_instance != 0 AND NOT ({_STAYS})""",
+        "exits_raw": "SELECT host_name, process_pid, time FROM modelward.events_raw WHERE event_name = 'exit'",
+    }
+    made: list[str] = []
+    for table, select in sources.items():
+        fill = f"INSERT INTO modelward.{table} SETTINGS async_insert = 0, max_threads = 1 {select}"
+        made += [
+            f"DROP VIEW IF EXISTS modelward.{table}_feed",
+            f"{fill} AND (SELECT count() FROM modelward.{table}) = 0",
+            f"{fill} AND batch_time > now64(9, 'UTC') - INTERVAL 1 DAY",
+            f"CREATE MATERIALIZED VIEW modelward.{table}_feed TO modelward.{table} AS {select}",
+        ]
+    return made
+
+
+_ENDS = "lifecycle_trigger = 'unload' OR event_outcome = 'failure' OR lifecycle_phase = 'stop'"
+"""Of a transition: the load is over."""
+
+_STAYS = "lifecycle_trigger = 'device' OR (lifecycle_trigger = 'declared' AND event_outcome = 'failure')"
+"""Of a transition: it is none, the phase stays; what was declared was refused."""
+
+
+def loads(silent: str, of: str = "1") -> str:
+    """The SELECT of one row for each load of a model: ``host``, ``model`` (both hashes, which cost a third of texts),
+    ``model_instance``, when it ``changed`` last, its ``phase`` and its ``state``: ``loaded``, ``ended``, ``unknown`` while its
+    host says nothing, or empty when none of its transitions is known.
+
+    A load is over when its last transition says so, when its process has exited since (or one with the same number, which can
+    only be after it), or when the host was started again. ``silent``: aggregate that tells of a host's rows in ``hosts_raw``
+    whether it is silent. ``of``: a condition on bindings.
+    """
+    return f"""SELECT
+    b.host AS host, b.model AS model, b.model_instance AS model_instance, l.at AS changed,
+    multiIf(l.code = 0, '', l.code >= {_OVER} OR x.at >= l.at OR (b.boot_known AND h.known AND b.boot != h.boot), 'ended',
+        h.silent, 'unknown', 'loaded') AS state,
+    multiIf(state = 'ended', '', state != 'loaded', 'unknown', {_PHASE_CODES}[l.code]) AS phase
+FROM (
+    SELECT sipHash64(host_name) AS host, model_instance, sipHash64(model_id, model_digest) AS model, process_pid,
+        sipHash64(host_boot_id) AS boot, host_boot_id != '' AS boot_known
+    FROM modelward.bindings FINAL WHERE {of}
+) AS b
+LEFT JOIN (
+    SELECT sipHash64(host_name) AS host, model_instance, argMax(step, time) AS code, max(time) AS at FROM modelward.loads_raw
+    WHERE {'1' if of == '1' else f'model_instance IN (SELECT model_instance FROM modelward.bindings WHERE {of})'}
+    GROUP BY host, model_instance
+) AS l ON l.host = b.host AND l.model_instance = b.model_instance
+LEFT JOIN (
+    SELECT sipHash64(host_name) AS host, process_pid, max(time) AS at FROM modelward.exits_raw
+    WHERE process_pid IN (SELECT process_pid FROM modelward.bindings WHERE {of})
+    GROUP BY host, process_pid
+) AS x ON x.host = b.host AND x.process_pid = b.process_pid
+LEFT JOIN (
+    SELECT sipHash64(host_name) AS host, sipHash64(argMax(boot_id, updated)) AS boot, argMax(boot_id, updated) != '' AS known,
+        {silent} AS silent
+    FROM modelward.hosts_raw FINAL GROUP BY host_name
+) AS h ON h.host = b.host"""
+
+
+def _models(silent_after_s: int) -> str:
+    """``phase``, ``since``: of the load that changed last among those that are not over."""
+    told = ("format", "source", "path", "revision", "architecture", "quantization", "base")
+    named = ", ".join(f"model_{name}" for name in told)
+    runtime = "trimRight(concat(workload_runtime, ' ', workload_runtime_version))"
     return f"""CREATE OR REPLACE VIEW modelward.models AS
 SELECT
-    b.model_id AS model_id, b.model_digest AS digest, b.format AS format, b.source AS source, b.path AS path,
-    b.revision AS revision, b.instances AS instances, b.hosts AS hosts, b.first_loaded AS first_loaded,
-    b.last_loaded AS last_loaded, p.phase AS phase, b.workloads AS workloads
+    b.model_id AS model_id, b.model_digest AS digest, {", ".join(f"b.told.{n} AS {name}" for n, name in enumerate(told, 1))},
+    b.instances AS instances, b.hosts AS hosts, b.first_loaded AS first_loaded, b.last_loaded AS last_loaded,
+    p.loaded AS loaded_now, p.unknown AS loaded_unknown, p.latest.1 AS phase,
+    if(p.told, p.latest.2, b.last_loaded) AS since,
+    b.runtimes AS runtimes, b.host_names AS host_names, b.workloads AS workloads
 FROM (
-    SELECT model_id, model_digest, any(model_format) AS format, any(model_source) AS source, argMax(model_path, time) AS path,
-        argMax(model_revision, time) AS revision, count() AS instances, uniqExact(host_name) AS hosts,
-        min(time) AS first_loaded, max(time) AS last_loaded, groupUniqArray(20)(workload_id) AS workloads
+    SELECT model_id, model_digest, argMax(({named}), time) AS told, count() AS instances, uniqExact(host_name) AS hosts,
+        min(time) AS first_loaded, max(time) AS last_loaded,
+        arraySort(groupUniqArrayIf(20)({runtime}, workload_runtime != '')) AS runtimes,
+        arraySort(groupUniqArray(20)(toString(host_name))) AS host_names, groupUniqArray(20)(workload_id) AS workloads
     FROM modelward.bindings FINAL GROUP BY model_id, model_digest
 ) AS b
 LEFT JOIN (
-    SELECT model.1 AS model_id, model.2 AS model_digest, argMax(phase, at) AS phase
-    FROM (
-        SELECT dictGetOrDefault('{MODELS}', ('model_id', 'model_digest'), (host_name, model_instance), ('', '')) AS model,
-            argMax(lifecycle_phase, time) AS phase, max(time) AS at
-        FROM modelward.events_raw WHERE event_name = 'lifecycle' AND model_instance != 0
-        GROUP BY host_name, model_instance
-    )
-    GROUP BY model
-) AS p ON p.model_id = b.model_id AND p.model_digest = b.model_digest"""
+    SELECT model, countIf(state = 'loaded') AS loaded, countIf(state = 'unknown') AS unknown, max(state != '') AS told,
+        argMax((phase, changed), (state IN ('loaded', 'unknown'), state != '', changed)) AS latest
+    FROM ({loads(f'max(last_seen) < now64(3) - INTERVAL {silent_after_s} SECOND')}) GROUP BY model
+) AS p ON p.model = sipHash64(b.model_id, b.model_digest)"""
 
 
 def _hosts(silent_after_s: int) -> str:

@@ -7,6 +7,7 @@ import { openFirst, showGroups } from "./groups.js";
 import { follow } from "./live.js";
 import { onChange, showExceptions } from "./silence.js";
 import { showCoverage, showHosts, showModels, showTotals } from "./side.js";
+import { closeStory, openStory, readStory } from "./story.js";
 import { ago, label, now, plural, setNow } from "./text.js";
 import { showTimeline } from "./timeline.js";
 
@@ -88,9 +89,12 @@ function showOverview(data) {
   setNow(data.now);
   showTotals(data);
   showCoverage(data);
-  const only = (wanted) => filters.only(wanted);
+  const only = (wanted) => {
+    closeStory();
+    filters.only(wanted);
+  };
   showHosts(data.hosts, data.totals, only);
-  showModels(data.models, only);
+  showModels(data.models, only, openStory);
   filters.setHosts(data.hosts.map((host) => host.host_name));
   filters.setLabels(data.totals.labels);
   draw();
@@ -145,5 +149,7 @@ document.addEventListener("keydown", keys);
 setInterval(tick, 1000);
 setInterval(() => document.visibilityState === "visible" && refresh(), REFRESH_MS);
 tick();
+readStory();
+addEventListener("popstate", readStory);
 get("overview").then(showOverview, (error) => notice(error.message));
 refresh();

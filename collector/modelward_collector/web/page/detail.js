@@ -4,6 +4,7 @@ import { ApiError, get } from "./api.js";
 import { commandLine, el } from "./dom.js";
 import { explain } from "./explain.js";
 import { silence } from "./silence.js";
+import { openStory } from "./story.js";
 import { clock, mitre, number, utc, what } from "./text.js";
 
 /** Fills the body of a group; texts at once, events when they come. */
@@ -49,7 +50,9 @@ function actions(row) {
   which.addEventListener("change", () => explained.hidden || show());
   const hide = el("button.quiet.silence", { type: "button" }, "Silence\u2026");
   hide.addEventListener("click", () => silence(which.value));
-  const node = el("div.doing", {}, el("div.actions", {}, words, hide, which), explained);
+  const story = el("button.quiet.story", { type: "button", hidden: !row.workload_id }, "Timeline");
+  story.addEventListener("click", () => openStory({ of: row.workload_id, on: row.host_name, since: shifted(row.first, -600), until: shifted(row.last, 600) }));
+  const node = el("div.doing", {}, el("div.actions", {}, words, story, hide, which), explained);
   node.of = row.detection_ids.join();
   node.busy = () => !explained.hidden;
   node.name = (detections) => {

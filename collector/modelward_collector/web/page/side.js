@@ -143,16 +143,53 @@ async function showDoors(place, name, only) {
   place.replaceChildren(mode, host.labels.length ? labels : "", facts, ...watched, button);
 }
 
-export function showModels(models, only) {
+export function showModels(models, only, openStory) {
   const list = byId("models");
-  reconcile(list, models.slice(0, 12), (model) => `${model.model_id}\n${model.digest}`, (model) => fillModel(modelItem(only), model), fillModel);
+  const create = (model) => fillModel(modelItem(only, model, openStory), model);
+  reconcile(list, models.slice(0, 12), (model) => `${model.model_id}\n${model.digest}`, create, fillModel);
   list.parentElement.hidden = !models.length;
 }
 
-function modelItem(only) {
+function modelItem(only, model, openStory) {
   const name = el("button.name", { type: "button" });
   name.addEventListener("click", () => only({ text: name.textContent }));
-  return el("li.model-row", {}, el("div.first", {}, name, el("span.phase")), el("div.second"));
+  return el("li.model-row", {}, el("div.first", {}, name, el("span.phase")), el("div.second"), places(model, openStory));
+}
+
+/** Where a model is: asked for when it is opened, and each time anew. */
+function places(model, openStory) {
+  const list = el("ul.places");
+  const node = el("details", {}, el("summary", {}, "Where and when"), list);
+  node.addEventListener("toggle", async () => {
+    if (!node.open) return;
+    let rows;
+    try {
+      rows = (await get("loads", { model: model.digest || model.model_id, limit: 30 })).rows;
+    } catch (error) {
+      list.replaceChildren(el("li.muted", {}, error.message));
+      return;
+    }
+    list.replaceChildren(...rows.filter((row) => row.model_id === model.model_id && row.digest === model.digest).map((row) => place(row, openStory)));
+  });
+  return node;
+}
+
+function place(row, openStory) {
+  const button = el("button.link", { type: "button", title: `Timeline of ${row.workload_id}` }, row.host_name);
+  button.addEventListener("click", () => openStory({ of: row.workload_id, on: row.host_name }));
+  return el("li", {}, el("div.first", {}, button, phaseNow(row)),
+    el("div.muted", {}, [row.runtime, row.runtime_version].filter(Boolean).join(" ") || "runtime not known", `, ${plural(row.loads, "load")}, `,
+      el("time.ago", { datetime: row.since, title: `since ${utc(row.since)}` }, ago(row.since))),
+    el("div.place", {}, row.workload_id));
+}
+
+/** The phase that a model is in now, and how many loads of it there are. */
+function phaseNow(row) {
+  const [loaded, unknown] = [Number(row.loaded_now), Number(row.loaded_unknown)];
+  const node = el("span.phase", { title: unknown ? `${plural(unknown, "load")} on silent hosts: nothing is known of them` : null });
+  node.dataset.phase = loaded ? row.phase : "";
+  node.textContent = !row.phase ? "not loaded" : !loaded ? "unknown" : loaded > 1 ? `${row.phase} \u00d7${loaded}` : row.phase;
+  return node;
 }
 
 function fillModel(node, model) {
@@ -160,13 +197,13 @@ function fillModel(node, model) {
   const [name, phase] = first.children;
   name.textContent = model.model_id;
   name.title = `${model.path}\nShow its detections`;
-  phase.textContent = model.phase;
-  phase.dataset.phase = model.phase;
-  phase.hidden = !model.phase;
+  phase.replaceWith(phaseNow(model));
+  const told = [model.format, model.architecture, model.quantization, model.base ? `on ${model.base}` : ""].filter(Boolean);
   second.replaceChildren(
-    ...(model.format ? [el("span.format", {}, model.format)] : []),
+    ...told.map((text) => el("span.format", {}, text)),
     el("span.digest", { title: model.digest ? `sha256 ${model.digest}` : "not hashed yet" }, model.digest ? model.digest.slice(0, 12) : "no digest yet"),
-    el("span.muted", {}, plural(model.hosts, "host")),
+    el("span.muted", { title: model.host_names.join(", ") }, plural(model.hosts, "host")),
+    ...(model.runtimes.length ? [el("span.muted", { title: "loaded by" }, model.runtimes.join(", "))] : []),
     el("time.ago.muted", { datetime: model.last_loaded, title: `last loaded ${utc(model.last_loaded)}` }, ago(model.last_loaded)));
   return node;
 }
