@@ -102,7 +102,8 @@ def test_a_store_of_ollama(whole: Whole) -> None:
     blob = made.rename(models / f"blobs/sha256-{digest}")
     manifest = models / "manifests/registry.ollama.ai/library/llama3/8b"
     manifest.parent.mkdir(parents=True)
-    manifest.write_text(json.dumps({"layers": [{"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{digest}"}]}))
+    layer = {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{digest}"}
+    manifest.write_text(json.dumps({"layers": [layer]}))
     # No extension tells what this is: its first bytes do.
     with loading("file", blob):
         listed(whole, "llama3", "8b", digest, "gguf", "ollama")

@@ -49,7 +49,8 @@ def mounted(folder: Path, name: bytes, size: int, content: Callable[[int, int], 
 def _attributes(node: int, size: int) -> bytes:
     """struct fuse_attr of the root folder (1) or the file."""
     mode, links = (0o040755, 2) if node == 1 else (0o100644, 1)
-    return struct.pack("=6Q10I", node, size, 1, 1_000_000_000, 1_000_000_000, 1_000_000_000, 0, 0, 0, mode, links, 0, 0, 0, 4096, 0)
+    times = (1_000_000_000,) * 3
+    return struct.pack("=6Q10I", node, size, 1, *times, 0, 0, 0, mode, links, 0, 0, 0, 4096, 0)
 
 
 def _serve(device: int, name: bytes, size: int, content: Callable[[int, int], bytes | None]) -> None:

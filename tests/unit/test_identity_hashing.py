@@ -9,7 +9,6 @@ import mmap
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,9 +35,9 @@ def written(path: Path, size: int = 100) -> Path:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Iterator[Path]:
+def kept(tmp_path: Path) -> Path:
     (tmp_path / "state").mkdir()
-    yield tmp_path / "state/identities"
+    return tmp_path / "state/identities"
 
 
 def test_a_restarted_agent_hashes_again(tmp_path: Path, kept: Path) -> None:
@@ -188,8 +187,9 @@ def test_a_file_that_changes_while_it_is_read_gets_a_digest(tmp_path: Path, how:
 @root
 def test_a_file_in_a_mount_namespace_of_the_workload_is_not_found(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    script = 'mount -t tmpfs none "$0/in" && printf "\\200\\004hidden." > "$0/in/m.joblib" && stat -c "%d %i" "$0/in/m.joblib" && cat'
-    with subprocess.Popen(["unshare", "-m", "sh", "-c", script, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    script = 'mount -t tmpfs none "$0" && printf "\\200\\004hidden." > "$0/m.joblib" && stat -c "%d %i" "$0/m.joblib" && cat'
+    command = ["unshare", "-m", "sh", "-c", script, tmp_path / "in"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         device, inode = map(int, process.stdout.readline().split())
         (tmp_path / "in/m.joblib").write_bytes(b"\x80\x04what the host has there.")
