@@ -34,6 +34,7 @@ def agent_host(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_the_kernel_objects_and_types(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert any(n.startswith("modelward_agent/bpf/") and n.endswith(".bpf.o") for n in names)
+    assert "modelward_hint.py" in names
     assert {f"modelward_{p}/py.typed" for p in ("agent", "collector", "proto")} <= set(names)
 
 
