@@ -67,7 +67,7 @@ static __always_inline bool at_work(struct task_struct *thread)
 	return last + MW_TURN_NS > BPF_CORE_READ(current, sched_info.last_arrival);
 }
 
-/* Does a load in its tail still go on, as far as can be seen? */
+/* Does a load in its tail still go on, as far as can be seen? 2: it only seems to, and not for long. */
 static __noinline u32 goes_on(struct mw_scope_slot *scope, u64 now)
 {
 	struct task_struct *thread = (void *)scope->thread;
@@ -78,7 +78,7 @@ static __noinline u32 goes_on(struct mw_scope_slot *scope, u64 now)
 		return 1;
 	if (scope->answered_ns && now - scope->answered_ns > MW_DOUBT_NS)
 		return 0;
-	return at_work(thread);
+	return at_work(thread) ? 2 : 0;
 }
 
 struct mw_answer {
@@ -92,7 +92,7 @@ struct mw_answer {
 
 static long answer_scope(u32 index, struct mw_answer *a)
 {
-	u32 slot = index;
+	u32 slot = index, on;
 	struct mw_scope_slot *scope;
 
 	if (index >= totals.scope_mark)
@@ -114,9 +114,12 @@ static long answer_scope(u32 index, struct mw_answer *a)
 		goto over;
 	if (a->now - scope->checked_ns < MW_CHECK_NS)
 		return 0;
-	if (goes_on(scope, a->now)) {
+	on = goes_on(scope, a->now);
+	if (on) {
 		scope->checked_ns = a->now;
-		if (!scope->answered_ns)
+		if (on == 1)
+			scope->answered_ns = 0;
+		else if (!scope->answered_ns)
 			scope->answered_ns = a->now;
 		return 0;
 	}

@@ -362,7 +362,7 @@ struct mw_ending {
 	u32 tgid;
 	u32 failed;	/* MW_FAILED or 0 */
 	u32 trigger;
-	u32 ended;
+	struct mw_task *process;
 };
 
 static long end_scope_of(u32 index, struct mw_ending *e)
@@ -381,7 +381,8 @@ static long end_scope_of(u32 index, struct mw_ending *e)
 		return 0;
 	if (quiet)
 		settle(scope);
-	e->ended = 1;
+	if (!quiet && e->failed && e->process)
+		remove_model(&e->process->models, scope->instance);
 	close_scope(scope, (quiet ? 0 : e->failed) | MOVE(MW_PHASE_LOAD, MW_PHASE_STOP, e->trigger), NULL);
 	return 0;
 }
@@ -394,8 +395,9 @@ static __noinline int end_loads(struct task_struct *task, struct mw_task *t, str
 	if (!g->live_scopes)
 		return 0;
 	e.now = bpf_ktime_get_boot_ns();
+	e.process = process_of(task, t);
 	bpf_loop(MW_SCOPES, end_scope_of, &e, 0);
-	return e.ended;
+	return 0;
 }
 
 #endif

@@ -55,7 +55,6 @@ struct mw_models {
 	u32 looks[MW_MODELS];	/* at which a process mapped it, after its load */
 	u32 found[MW_MODELS];	/* mapped, at the look that goes on */
 	u32 count;
-	u32 pad;
 };
 
 struct mw_task {
