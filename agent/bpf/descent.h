@@ -4,7 +4,7 @@
 #ifndef MODELWARD_DESCENT_H
 #define MODELWARD_DESCENT_H
 
-#include "context.h"
+#include "probed.h"
 
 #define MW_ANCESTORS	8
 #define MW_CHILDREN	1024
@@ -29,6 +29,7 @@ static __always_inline struct mw_task *take_in(struct task_struct *task, struct 
 	if (g)
 		__sync_fetch_and_add(&g->tasks, 1);
 	__sync_fetch_and_add(&totals.adopted, 1);
+	look_for_libraries(task->tgid);
 	return t;
 }
 

@@ -171,6 +171,8 @@ static __noinline int file_opened(struct task_struct *task, struct mw_task *t, s
 	} else if (!control)
 		remember(key, s);
 	emit(s, control);
+	if (!artifact)
+		library_opened(s, task, dentry);
 out:
 	release(s);
 	return 0;

@@ -260,6 +260,7 @@ struct linux_binprm {
 } RELOCATED;
 
 struct vm_area_struct {
+	unsigned long vm_flags;
 	struct file *vm_file;
 } RELOCATED;
 

@@ -10,6 +10,7 @@
 #include "loads.bpf.h"
 #include "adopt.bpf.h"
 #include "declare.bpf.h"
+#include "probes.bpf.h"
 
 /* Types that no map or program names, kept in the BTF for user space. */
 struct mw_exported {

@@ -321,6 +321,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 		goto out;
 	t->server = server;
 	t->asked_pointer = 0;
+	program_started(task, mm->exe_file);
 	from = began_anew(task, t, server);
 	scope = scope_at(t->scope_slot, t->scope_instance);
 	if (scope && !t->origin_instance) {

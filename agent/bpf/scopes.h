@@ -2,7 +2,7 @@
 #ifndef MODELWARD_SCOPES_H
 #define MODELWARD_SCOPES_H
 
-#include "context.h"
+#include "probed.h"
 
 static __always_inline u64 new_id(void)
 {
@@ -179,6 +179,7 @@ static __noinline struct mw_scope_slot *open_scope(struct mw_scratch *s, struct 
 		return NULL;
 	}
 	raise_scope_mark(search.slot + 1);
+	probes_wanted_again(task->tgid);
 	instance = new_id();
 	l = process_of(task, t);
 	scope->group = g->id;

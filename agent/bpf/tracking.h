@@ -80,6 +80,8 @@ static __noinline struct mw_task *new_group(struct task_struct *task, u32 phase,
 	t->group_slot = search.slot;
 	t->server = server;
 	__sync_fetch_and_add(&totals.groups_made, 1);
+	if (phase != MW_PHASE_START)
+		look_for_libraries(task->tgid);
 	return task->pid == task->tgid ? t : state_of(task);
 }
 

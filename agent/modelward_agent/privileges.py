@@ -46,6 +46,13 @@ SENDER = frozenset({
 DRAINER_AT_WORK = frozenset({Cap.BPF, Cap.PERFMON})
 """In force in the drainer while it drains: running and attaching programs, reading their maps."""
 
+PROBES = frozenset({
+    Cap.SYS_PTRACE, Cap.CHECKPOINT_RESTORE,  # which libraries a process has mapped, and those files
+    Cap.DAC_READ_SEARCH,                     # that only their owner may read
+    Cap.KILL,                                # whoever looks into them, when that hangs
+})
+"""Borrowed by the drainer's thread that attaches probes, while it looks at processes."""
+
 DRAINER = DRAINER_AT_WORK | SENDER | {
     Cap.NET_ADMIN,           # programs on connects belong to the network
 }
@@ -105,6 +112,21 @@ def raised(after: Iterable[Cap]) -> Iterator[None]:
         _set(held, after)
 
 
+@contextmanager
+def borrowed(wanted: Iterable[Cap]) -> Iterator[None]:
+    """Those of ``wanted`` that are permitted are in force within, beside what is in force already.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    held, before = _held(), _held(effective=True)
+    _set(held, before | (held & frozenset(wanted)))
+    try:
+        yield
+    finally:
+        _set(held, before)
+
+
 def shed_all() -> None:
     """Empty the bounding set of a process that is about to become another user: it keeps nothing and can gain nothing.
 
@@ -124,12 +146,13 @@ def _empty_bounding_set(kept: Iterable[int]) -> None:
             _prctl(_CAPBSET_DROP, number)
 
 
-def _held() -> frozenset[int]:
-    """What is permitted to this thread now."""
+def _held(*, effective: bool = False) -> frozenset[int]:
+    """What is permitted to this thread now, or in force."""
     header, sets = _Header(_VERSION_3, 0), (_Sets * 2)()
     if _libc.capget(ctypes.byref(header), sets):
         raise _error()
-    mask = sets[0].permitted | sets[1].permitted << 32
+    low, high = sets
+    mask = low.effective | high.effective << 32 if effective else low.permitted | high.permitted << 32
     return frozenset(number for number in range(64) if mask >> number & 1)
 
 

@@ -120,7 +120,7 @@ def test_hooks_count_on_after_an_agent_left_and_the_next_reads_on(root: Path, op
     program.open(300)
     second = Sensor.open(pins=root)
     try:
-        assert second.doors() == first.doors()
+        assert [d for d in second.doors() if ":" not in d.effect] == [d for d in first.doors() if ":" not in d.effect]
         assert second.predecessors() == []
         after = _read(second)
         program.open(300)

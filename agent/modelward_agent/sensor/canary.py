@@ -52,7 +52,8 @@ def prove(sensor: Sensor) -> list[DoorReport]:
         "late_load": _any(seen, Kind.LIFECYCLE, Trigger.LATE),
         "unload": _any(seen, Kind.LIFECYCLE, Trigger.UNLOAD),
     }
-    return [replace(report, proven=found[report.effect] and report.door != "none") for report in sensor.doors()]
+    return [replace(report, proven=found[report.effect] and report.door != "none")
+            for report in sensor.doors() if report.effect in found]
 
 
 def _provoke(sensor: Sensor) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from modelward_agent.sensor import libbpf, records
+from modelward_agent.sensor import libbpf, records, uprobes
 from modelward_agent.sensor.about import About, about_object, read_note, write_note
 from modelward_agent.sensor.constants import Ring
 from modelward_agent.sensor.errors import SensorError
@@ -88,6 +88,7 @@ def load(path: Path, about: About, without: Iterable[str], taken_over: Mapping[s
     kinds = refused_kinds()
     while True:
         loaded = libbpf.Object(path)
+        uprobes.prepare(loaded.programs.values(), many=uprobes.for_many())
         for program in loaded.programs.values():
             for kind, why in kinds.items():
                 if program.section.startswith(kind):

@@ -50,6 +50,7 @@ class _LinkOptions(ctypes.Structure):
     _fields_ = (
         ("sz", c_size_t), ("flags", c_uint32), ("iter_info", c_void_p), ("iter_info_len", c_uint32),
         ("target_btf_id", c_uint32),
+        ("bpf_cookie", c_uint64),
     )
 
 
@@ -77,6 +78,7 @@ def _load() -> ctypes.CDLL:
         ("bpf_program__name", c_char_p, (pointer,)),
         ("bpf_program__section_name", c_char_p, (pointer,)),
         ("bpf_program__set_autoload", c_int, (pointer, c_bool)),
+        ("bpf_program__set_expected_attach_type", c_int, (pointer, c_int)),
         ("bpf_program__fd", c_int, (pointer,)),
         ("bpf_program__attach", pointer, (pointer,)),
         ("bpf_raw_tracepoint_open", c_int, (c_char_p, c_int)),
@@ -159,6 +161,10 @@ class Map:
         info = _info(library, fd, f"map {name}")
         _type, self.id, self.key_size, self.value_size, self.max_entries = struct.unpack_from("=5I", info)
 
+    def again(self) -> Map:
+        """The same by a descriptor of its own, for another thread; whoever asked closes that."""
+        return Map(self._library, os.dup(self.fd), self.name)
+
     def update(self, key: bytes, value: bytes) -> None:
         """Raises OSError."""
         _check(self._library.bpf_map_update_elem(self.fd, key, value, 0), f"update of map {self.name}")
@@ -229,6 +235,14 @@ class Program:
         """Do not load it."""
         self._library.bpf_program__set_autoload(self._handle, False)
 
+    def expect(self, attach_type: int) -> None:
+        """How it will be attached, where that is not plain from its section; before the load only."""
+        self._library.bpf_program__set_expected_attach_type(self._handle, attach_type)
+
+    def again(self) -> Program:
+        """The same by a descriptor of its own, for another thread; whoever asked closes that."""
+        return Program(self._library, self.name, self.section, os.dup(self.fd))
+
     def attach(self) -> Link:
         """Attach as its section says. Raises OSError."""
         if not self.section.startswith("kprobe/"):
@@ -245,6 +259,11 @@ class Program:
     def attach_tracepoint(self, event: int) -> Link:
         """Attach to one more tracepoint, given by its perf event. Raises OSError."""
         return self._link(self._library.bpf_link_create(self.fd, event, _PERF_EVENT, None))
+
+    def attach_probe(self, event: int, cookie: int) -> Link:
+        """Attach to a probe on a function, given by its perf event; the program sees the cookie. Raises OSError."""
+        options = _LinkOptions(sz=ctypes.sizeof(_LinkOptions), bpf_cookie=cookie)
+        return self._link(self._library.bpf_link_create(self.fd, event, _PERF_EVENT, byref(options)))
 
     def attach_cgroup(self, directory: int) -> Link:
         """Attach to a cgroup (v2) given as a descriptor. Raises OSError."""
@@ -295,6 +314,11 @@ class Link:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def adopt_link(fd: int) -> Link:
+    """An attachment that was made otherwise."""
+    return Link(_load(), fd)
 
 
 class Object:

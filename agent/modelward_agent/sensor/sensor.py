@@ -32,6 +32,7 @@ from modelward_agent.sensor.loads import Loads
 from modelward_agent.sensor.offers import check_host
 from modelward_agent.sensor.pins import PinFolder, PinsUnavailableError
 from modelward_agent.sensor.predecessor import Predecessor
+from modelward_agent.sensor.probing import Probes
 from modelward_agent.sensor.reading import DOOR_MISSES, Reader
 from modelward_agent.sensor.rings import Drained
 from modelward_agent.sensor.servers import EXTENSION_SIZE, NAME_SIZE, Lists, lists
@@ -66,6 +67,7 @@ class Sensor(Reader):
         super().__init__(kernel)
         self._pins = pins
         self._hooks = Hooks(kernel, pins.doors if pins else None)
+        self._probes: Probes | None = None
         self._predecessors: list[Predecessor] = []
         self._sweep = ctypes.create_string_buffer(records.btf().size("mw_sweep_result"))
         self._groups_settled = 0
@@ -136,6 +138,7 @@ class Sensor(Reader):
                 self._adopt(names)
             self._kernel.note(self._kernel.about.with_doors(self._hooks.open()))
         self._adopt(names)
+        self._probes = Probes(self._kernel, sees_processes=self._pid == os.getpid())
 
     def _adopt(self, names: Lists) -> None:
         """Find and tag the servers that run already; what is known is left as it is."""
@@ -174,6 +177,8 @@ class Sensor(Reader):
                 adopt_descendants(self._kernel, self._adopted)
             self._groups_settled = made
             self._write_config()
+        if self._probes is not None:
+            self._probes.tick()
 
     def look_for_unloads(self) -> None:
         """See which processes no longer map the models that they had mapped; :meth:`tick` does so every two seconds."""
@@ -223,8 +228,8 @@ class Sensor(Reader):
         return [name for name in (*self._kernel.programs, *self._kernel.about.refused) if not name.startswith("door_")]
 
     def doors(self) -> list[DoorReport]:
-        """How each effect is seen here."""
-        return list(self._kernel.about.doors)
+        """How each effect is seen here, and which functions of frameworks are probed."""
+        return [*self._kernel.about.doors, *(self._probes.reports() if self._probes else ())]
 
     def track(self, pid: int) -> None:
         """Track a process and what it starts, though it is one of the agent's own: for the canary."""
@@ -281,9 +286,15 @@ class Sensor(Reader):
     def detach(self) -> None:
         """Hear nothing any more, for good; what is in the rings can still be drained. Raises OSError."""
         if not self._closed:
+            self._end_probes()
             self._drop_demanded()
             self._hooks.detach()
             self._repeats.wait_for_writers()
+
+    def _end_probes(self) -> None:
+        if self._probes is not None:
+            self._probes.close()
+            self._probes = None
 
     def leave(self) -> None:
         """Let go of the kernel side and leave it pinned: its hooks count on, its rings fill. Without pins everything ends."""
@@ -300,6 +311,7 @@ class Sensor(Reader):
     def _let_go(self) -> None:
         if self._closed:
             return
+        self._end_probes()
         self._drop_demanded()
         self._hooks.forget()
         for old in self._predecessors:
