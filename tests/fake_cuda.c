@@ -32,3 +32,9 @@ int cudaLaunchKernel(const void *function)
 {
 	return function != 0;
 }
+
+/* Not probed. */
+int cuDriverGetVersion(unsigned int flags)
+{
+	return flags != 0;
+}

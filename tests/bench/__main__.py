@@ -24,6 +24,7 @@ PARTS = {
     "e": ("hook to stored detection", ("latency",)),
     "f": ("rows stored an hour by benign servers", ("rows",)),
     "g": ("queries on ten million rows", ("queries",)),
+    "h": ("probed functions, and events with and without tags", ("probes",)),
 }
 
 
