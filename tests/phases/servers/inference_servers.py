@@ -115,10 +115,10 @@ def ollama(run: Run) -> None:
 
 REPOSITORY = {"lilies": Model("repository/lilies/1/weights.pkl", id="lilies"),
               "roses": Model("repository/roses/1/weights.safetensors", id="roses")}
-SHARDED = {"lilies": Model("lilies", id="lilies", artifacts=("lilies/*.safetensors",)),
-           "petals": Model("petals", id="petals", artifacts=("petals/*.safetensors",))}
+SHARDED = {"lilies": Model("lilies/model-00001-of-00002.safetensors", "lilies", "", ("lilies/*.safetensors",)),
+           "petals": Model("petals/adapter_model.safetensors", id="petals")}
 FOLDERS = {label: Model(f"{label}/{label}.joblib") for label in BOTH}
-BLOBS = {label: Model("store/blobs", id=label) for label in ("lilies", "roses")}
+BLOBS = {label: Model("store/blobs", id=label, digest="") for label in ("lilies", "roses")}
 JOBLIB = ("make_joblib.py", "iris.joblib", "roses.joblib")
 
 PYTHON = "{python}"

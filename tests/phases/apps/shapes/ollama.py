@@ -3,9 +3,11 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import asynccontextmanager
 
@@ -16,10 +18,11 @@ LABELS = "-+lilies+roses"
 
 def runner(name, blob, port):
     """One model, loaded and inferred by threads that Python cannot mark."""
-    import signal
-
     import xllamacpp
 
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
     truth.mark("main", phase="start+serve", model=LABELS)
     if name == "lilies":
         truth.tick()
@@ -32,7 +35,7 @@ def runner(name, blob, port):
         server = xllamacpp.Server(parameters)
     if name != "lilies":
         truth.tick()
-    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    ended.wait()
     truth.stopping()
     del server
 

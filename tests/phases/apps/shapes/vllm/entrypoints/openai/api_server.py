@@ -18,8 +18,8 @@ def worker(pipe, model):
     """One of a tensor-parallel group: it reads every shard, and then does what it is told through a pipe, all in one thread."""
     from safetensors import safe_open
 
-    truth.mark("main")
-    truth.tick()
+    # Its sibling may be further: until this process has a model of its own, it is in what its server is in.
+    truth.mark("main", phase="start+load+warmup", model="-+lilies")
     weights = {}
 
     def load(folder):
@@ -29,6 +29,7 @@ def worker(pipe, model):
                     weights.update((key, file.get_tensor(key)) for key in file.keys())  # noqa: SIM118
 
     load(model)
+    truth.tick()
     pipe.send("loaded")
     while True:
         what, argument = pipe.recv()
