@@ -257,10 +257,10 @@ static __noinline int tell_of_test(struct task_struct *task, struct linux_binprm
 	return 0;
 }
 
-/* What the process was is gone with its memory. A server starts and will load models of its own; any other program is the doing of
+/* What the process was is gone with its memory. A server, or a worker of one, starts and will load models of its own; any other program is the doing of
  * the model that its starter had, in the phase that its group is in. Returns the phase before.
  */
-static __noinline u32 began_anew(struct task_struct *task, struct mw_task *t, u32 server)
+static __noinline u32 began_anew(struct task_struct *task, struct mw_task *t, u32 matched)
 {
 	struct mw_group *g = group_at(t->group_slot, t->group);
 	u32 from = t->phase ? t->phase : g ? g->phase : MW_PHASE_UNKNOWN;
@@ -270,7 +270,7 @@ static __noinline u32 began_anew(struct task_struct *task, struct mw_task *t, u3
 	t->listens = 0;
 	t->answered_ns = 0;
 	__builtin_memset(t->loads, 0, sizeof(t->loads));
-	if (!server)
+	if (!matched)
 		return from;
 	__builtin_memset(&t->models, 0, sizeof(t->models));
 	t->inherited = 0;
@@ -295,7 +295,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	struct mw_scope_slot *scope;
 	struct mm_struct *mm = task->mm;
 	struct task_struct *parent = task->real_parent;
-	u32 length, server, from, began = 0;
+	u32 length, matched, server, from, began = 0;
 
 	if (!mm)
 		return 0;
@@ -312,7 +312,8 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 		return 0;
 	}
 	length = fetch_arguments(s, mm, mm->arg_end - mm->arg_start);
-	server = match_server(s, (u64)BPF_CORE_READ(mm, exe_file), length);
+	matched = match_server(s, (u64)BPF_CORE_READ(mm, exe_file), length);
+	server = matched == MW_SERVER;
 	if (!t && server) {
 		t = new_group(task, MW_PHASE_START, MW_OBSERVED, 1);
 		began = 1;
@@ -322,7 +323,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	t->server = server;
 	t->asked_pointer = 0;
 	program_started(task, mm->exe_file);
-	from = began_anew(task, t, server);
+	from = began_anew(task, t, matched);
 	scope = scope_at(t->scope_slot, t->scope_instance);
 	if (scope && !t->origin_instance) {
 		t->origin_instance = scope->instance;
@@ -330,7 +331,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 		t->origin_scope = scope_state(scope, t->origin_time_ns);
 		t->origin_via = MW_VIA_EXEC;
 	}
-	if (server)
+	if (matched)
 		tell_of_process(task, t, MOVE(began ? MW_PHASE_UNKNOWN : from, MW_PHASE_START, MW_BY_EXEC), NULL);
 	if (!fill(&s->h, task, t, MW_PROCESS_EXEC))
 		goto out;

@@ -32,6 +32,7 @@ enum mw_hop { MW_HOP_SEEN, MW_HOP_MISSED, MW_HOP_MERGED, MW_HOP_DROPPED, MW_HOP_
 #define MW_AS_SCRIPT	(1u << 1)	/* base name of a script that Python runs */
 #define MW_AS_MODULE	(1u << 2)	/* python -m */
 #define MW_AS_EXCLUDED	(1u << 3)	/* program that never becomes tracked by reading an artifact */
+#define MW_AS_WORKER	(1u << 4)	/* script or module that a server starts for its own work: it starts as one, but is none by itself */
 
 /* What else must hold for an extension to make an artifact. */
 #define MW_EXT_MODEL_BIN	(1u << 0)	/* only pytorch_model*, model* and the like */

@@ -134,14 +134,30 @@ struct mw_match {
 	u32 end;
 	u32 module;		/* the argument before was -m */
 	u32 value;		/* the argument before takes this one as its value */
+	u32 code;		/* the argument before was -c */
 	u32 found;
 };
+
+/* What a program is by its name and arguments. */
+#define MW_SERVER	1
+#define MW_WORKER	2
+
+/* The code with which Python's multiprocessing starts a worker. */
+static __always_inline bool is_spawned(const char *code)
+{
+	static const char spawned[] = "from multiprocessing.spawn import spawn_main";
+
+	for (u32 i = 0; i < sizeof(spawned) - 1; i++)
+		if (code[i] != spawned[i])
+			return false;
+	return true;
+}
 
 /* One argument of a Python command line: the script, or the module after -m; options before it are passed over. */
 static long match_argument(u32 index, struct mw_match *m)
 {
 	struct mw_scratch *s = m->s;
-	u32 at = m->at, length, base;
+	u32 at = m->at, length, base, how;
 	long n;
 
 	if (at >= m->end || at > MW_PATH_MAX - 1)
@@ -153,9 +169,14 @@ static long match_argument(u32 index, struct mw_match *m)
 	m->at = at + n;
 	if (index == 0)
 		return 0;
+	if (m->code) {
+		if (is_spawned(s->path))
+			m->found = MW_WORKER;
+		return 1;
+	}
 	if (m->module) {
-		if (listed(s->path, length) & MW_AS_MODULE)
-			m->found = 1;
+		how = listed(s->path, length);
+		m->found = how & MW_AS_MODULE ? MW_SERVER : how & MW_AS_WORKER ? MW_WORKER : 0;
 		return 1;
 	}
 	if (m->value) {
@@ -168,15 +189,14 @@ static long match_argument(u32 index, struct mw_match *m)
 
 		if (s->path[1] == '-')
 			return 0;
-		if (last == 'c')
-			return 1;
+		m->code = last == 'c';
 		m->module = last == 'm';
 		m->value = last == 'W' || last == 'X';
 		return 0;
 	}
 	base = base_of(s, length);
-	if (listed(&s->path[base & 8191], length - base) & MW_AS_SCRIPT)
-		m->found = 1;
+	how = listed(&s->path[base & 8191], length - base);
+	m->found = how & MW_AS_SCRIPT ? MW_SERVER : how & MW_AS_WORKER ? MW_WORKER : 0;
 	return 1;
 }
 
@@ -189,7 +209,7 @@ static __always_inline bool is_python(const unsigned char *name)
 	       (head[0] == 'p' && head[1] == 'y' && head[2] == 'p' && head[3] == 'y');
 }
 
-/* Does the program just started stand in the list of servers? Its arguments, `length` bytes, are in scratch->asked. */
+/* Is the program just started a server of the list, or a worker (MW_SERVER, MW_WORKER)? Its arguments, `length` bytes, are in scratch->asked. */
 APART u32 match_server(struct mw_scratch *s, u64 exe_address, u32 length)
 {
 	struct file *exe = (void *)exe_address;
@@ -201,7 +221,7 @@ APART u32 match_server(struct mw_scratch *s, u64 exe_address, u32 length)
 	m.end = length;
 	m.at = zero_start;
 	if (program_listed(exe) & MW_AS_PROGRAM)
-		return 1;
+		return MW_SERVER;
 	if (!exe || !is_python(BPF_CORE_READ(exe, f_path.dentry, d_name.name)))
 		return 0;
 	bpf_loop(MW_MATCH_ARGUMENTS, match_argument, &m, 0);

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from modelward_agent.sensor.constants import Outcome, Phase, Scope, Trigger
+from modelward_agent.sensor.constants import Flag, Outcome, Phase, Scope, Trigger
 
 from .conftest import Event, Host, answering, of
 
@@ -116,6 +116,23 @@ mark("outer")
     assert _mark(events, "inner").phase == Phase.START
     assert _mark(events, "outer").phase == Phase.SERVE
     assert [e.from_phase for e in of(events, "lifecycle", trigger=Trigger.EXEC)] == [Phase.SERVE]
+
+
+_SPAWN = "from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=5)"
+
+
+@pytest.mark.parametrize(("arguments", "phase"), [
+    pytest.param(["-m", "_bentoml_impl.worker.service"], Phase.START, id="module"),
+    pytest.param(["-B", "-c", _SPAWN], Phase.START, id="multiprocessing"),
+    pytest.param(["-c", "import os"], Phase.SERVE, id="other code"),
+])
+def test_a_worker_started_by_one_that_serves_starts(
+    host: Host, artifact: Path, arguments: list[str], phase: Phase
+) -> None:
+    body = f"load(); quiet(); answer(); subprocess.run([sys.executable, '-S', *{arguments!r}], stderr=subprocess.DEVNULL)"
+    worker = of(_run(host, body, artifact), "exec")[-1]
+    assert worker.phase == phase
+    assert not worker.flags & Flag.SERVER
 
 
 def test_a_process_that_has_answered_serves_beside_its_next_load(host: Host, artifact: Path, tmp_path: Path) -> None:

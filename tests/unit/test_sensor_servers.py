@@ -15,7 +15,9 @@ from modelward_agent.sensor.servers import (
     AS_MODULE,
     AS_PROGRAM,
     AS_SCRIPT,
+    AS_WORKER,
     EXT_MODEL_BIN,
+    EXT_NEVER,
     EXT_NOT_SITE,
     EXTENSION_SIZE,
     NAME_SIZE,
@@ -48,6 +50,12 @@ def test_a_listed_module_is_a_server_when_python_runs_it(name: str) -> None:
     assert is_server(b"/usr/bin/python3", [b"python3", b"-m", name.encode()], _NAMES)
     assert is_server(b"/usr/bin/pypy3", [b"pypy3", b"-um", name.encode()], _NAMES)
     assert not is_server(b"/usr/bin/python3", [b"python3", b"-m", b"pip", b"install", name.encode()], _NAMES)
+
+
+@pytest.mark.parametrize("name", _of(AS_WORKER))
+def test_a_worker_is_no_server_by_itself(name: str) -> None:
+    assert not is_server(b"/usr/bin/python3", [b"python3", b"-m", name.encode()], _NAMES)
+    assert not is_server(b"/usr/bin/python3", [b"python3", b"/venv/" + name.encode()], _NAMES)
 
 
 @pytest.mark.parametrize("arguments", [
@@ -85,7 +93,8 @@ def test_numbers_are_those_of_the_kernel_side() -> None:
     flags = {n: 1 << int(bit) for n, bit in re.findall(r"#define MW_((?:AS|EXT)_\w+)\s+\(1u << (\d+)\)", _STATE)}
     assert flags == {
         "AS_PROGRAM": AS_PROGRAM, "AS_SCRIPT": AS_SCRIPT, "AS_MODULE": AS_MODULE, "AS_EXCLUDED": AS_EXCLUDED,
-        "EXT_MODEL_BIN": EXT_MODEL_BIN, "EXT_NOT_SITE": EXT_NOT_SITE,
+        "AS_WORKER": AS_WORKER,
+        "EXT_MODEL_BIN": EXT_MODEL_BIN, "EXT_NOT_SITE": EXT_NOT_SITE, "EXT_NEVER": EXT_NEVER,
     }
     sizes = {n: int(v) for n, v in re.findall(r"#define MW_(NAME|EXTENSION)\s+(\d+)", _STATE)}
     assert sizes == {"NAME": NAME_SIZE, "EXTENSION": EXTENSION_SIZE}

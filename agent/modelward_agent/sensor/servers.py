@@ -16,7 +16,7 @@ from typing import Any
 
 from modelward_agent.sensor.errors import SensorError
 
-AS_PROGRAM, AS_SCRIPT, AS_MODULE, AS_EXCLUDED = 1, 2, 4, 8
+AS_PROGRAM, AS_SCRIPT, AS_MODULE, AS_EXCLUDED, AS_WORKER = 1, 2, 4, 8, 16
 """``MW_AS_*`` of ``agent/bpf/state.h``."""
 
 EXT_MODEL_BIN, EXT_NOT_SITE, EXT_NEVER = 1, 2, 4
@@ -54,7 +54,8 @@ def lists(watch: Sequence[str] = ()) -> Lists:
     """
     servers, artifacts = _read("servers.toml"), _read("artifacts.toml")
     programs: dict[bytes, int] = {}
-    for key, how in (("programs", AS_PROGRAM), ("scripts", AS_SCRIPT), ("modules", AS_MODULE), ("excluded", AS_EXCLUDED)):
+    for key, how in (("programs", AS_PROGRAM), ("scripts", AS_SCRIPT), ("modules", AS_MODULE), ("excluded", AS_EXCLUDED),
+                     ("workers", AS_WORKER)):
         for name in servers[key]:
             programs[name.encode()] = programs.get(name.encode(), 0) | how
     for name in watch:
