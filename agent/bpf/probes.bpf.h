@@ -210,7 +210,8 @@ static __always_inline void unload(struct task_struct *task, struct mw_task *t, 
 	struct mw_handle key = { .address = handle, .tgid = task->tgid };
 	u64 *instance = bpf_map_lookup_elem(&handles, &key);
 
-	if (in_brackets(t, bpf_task_storage_get(&brackets, task, 0, 0)))
+	/* also of a load that began before it was probed */
+	if (in_brackets(t, bpf_task_storage_get(&brackets, task, 0, 0)) || (!instance && own_scope(task, t)))
 		return;
 	unloaded(task, t, instance ? *instance : 0, detail);
 	bpf_map_delete_elem(&handles, &key);
