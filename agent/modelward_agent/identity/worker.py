@@ -22,6 +22,7 @@ from typing import Any
 from modelward_agent import privileges
 from modelward_agent.identity.formats import read_facts
 from modelward_agent.identity.hashing import FileChanged, sha256
+from modelward_agent.identity.header import Facts
 from modelward_agent.identity.low_priority import yield_to_all
 from modelward_agent.identity.opening import ArtifactError, readable
 from modelward_agent.identity.survey import File, survey
@@ -56,7 +57,11 @@ def main() -> int:
         _say(failed=f"is not read: its reader cannot give up its privileges ({e.strerror})")
         return 0
     for number, fd in opened.items():
-        facts = read_facts(fd, os.fstat(fd).st_size, files[number].path.rpartition(b"/")[2])
+        try:
+            facts = read_facts(fd, os.fstat(fd).st_size, files[number].path.rpartition(b"/")[2])
+        except Exception as e:
+            # One file that nobody foresaw must not keep the others of its load from being known.
+            facts = Facts("unknown", problem=f"cannot be read: {type(e).__name__}")
         _say(facts=number, told=asdict(facts))
     _say(looked=True)
     for number in _hear()["hash"]:
