@@ -184,6 +184,7 @@ def _judge_artifacts(stored: Stored, result: Score) -> None:
 
 def _judge_detections(stored: Stored) -> list[str]:
     found = {d.rule for d in stored.detections}
-    missing = [f"not detected: {rule}" for rule in stored.server.expects if rule not in found]
+    expected = {rule for rules in stored.server.expects for rule in rules.split("|")}
+    missing = [f"not detected: {rules}" for rules in stored.server.expects if not found & set(rules.split("|"))]
     return missing + [f"false alarm: {d.rule} in {d.phase}, [{d.chain}] {d.command} {d.file} {d.address}"
-                      for d in stored.detections if d.rule not in stored.server.expects]
+                      for d in stored.detections if d.rule not in expected]

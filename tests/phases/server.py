@@ -79,7 +79,7 @@ class Server:
     listed: bool = True
     """Whether it stands in the agent's list of servers. Else marks before its first artifact are not expected to be stored."""
     expects: tuple[str, ...] = ()
-    """Rules that must fire; any other that fires is a false alarm."""
+    """Rules that must fire, ``|`` between those of which one is enough; any other that fires is a false alarm."""
     check: Callable[[Stored], list[str]] = _all_right
     """What else must be stored; gives what is wrong, in words."""
     stop: signal.Signals | None = signal.SIGTERM

@@ -12,7 +12,8 @@ The agent knows nothing of these names. The score joins them with the tags that 
 - MODEL: the label of a model in the server's description, ``-`` for none; joined by ``+`` likewise. A process that holds several
   models names none outside a load.
 - ROLE: what sort of thread it is (``loader``, ``request``, ``loop``, ``ticker``, ``child``, ...), for the score by role.
-- ORIGIN: the label of the model in whose load the task was created; ``iris~``: created in the tail of it; ``-``: in none.
+- ORIGIN: the label of the model in whose load the task was created, quiet at that moment or not; ``iris~``: created in the tail
+  of it; ``-``: in none.
 
 What is true without being told: before the first load ``start``; in the thread of a load ``load``; after it, in that thread and
 until the process has answered, the load's tail (``load``) or what the process is in; ``warmup`` until the first answer after the
