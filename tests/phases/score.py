@@ -11,6 +11,9 @@ from tests.phases.stored import Mark, Stored
 WINDOW_NS = 100_000_000
 """DESIGN.md lets 100 ms of quiet decide that a load has ended: so long an earlier phase may stand."""
 
+FOUND_NS = 1_000_000_000
+"""A late agent has so long, from its first event on, to find out what goes on."""
+
 
 @dataclass
 class Tally:
@@ -93,6 +96,7 @@ def _before_tracking(stored: Stored, mark: Mark, first_ns: int) -> bool:
 
 
 def _judge_process(stored: Stored, pairs: list[tuple[Mark, dict[str, Any]]], result: Score) -> None:
+    began_ns = min(row["ns"] for row in stored.rows)
     first_answer = next((row["ns"] for mark, row in pairs if mark.phases == {"serve"}), None)
     for at, (mark, row) in enumerate(pairs):
         tally = result.roles[mark.role]
@@ -101,7 +105,10 @@ def _judge_process(stored: Stored, pairs: list[tuple[Mark, dict[str, Any]]], res
         in_window = late is not None and late <= WINDOW_NS
         # A tag is whole: the model of a load goes with its phase.
         models = mark.models | earlier if in_window else mark.models
-        right = row["phase"] in mark.phases or in_window
+        if stored.agent_started_ns and stored.server.traceless:
+            models = models | {"-"}
+        found = row["phase"] == "unknown" and row["ns"] - stored.agent_started_ns > 0 and row["ns"] - began_ns < FOUND_NS
+        right = row["phase"] in mark.phases or in_window or (stored.agent_started_ns > 0 and found)
         if late is not None:
             result.late_ms[transition] = max(result.late_ms.get(transition, 0.0), late / 1e6)
         elif at and transition:

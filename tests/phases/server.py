@@ -88,6 +88,8 @@ class Server:
     """Belongs to the subset that ``make test`` runs."""
     agent_late: bool = False
     """The agent starts after the story; then ``later`` goes on."""
+    traceless: bool = False
+    """Its model files are read and closed: an agent that comes late cannot know them."""
     later: Callable[[Run], None] = _nothing
     patience_s: float = 60.0
     """How long it may take to be ready."""

@@ -109,9 +109,9 @@ SERVERS = [
     Server("SIGTERM in mid-load", (*UVICORN, "background_app:app"), IRIS, mid_load, make=_SLOW, variables=MODEL_PATH,
            health="/live", check=_failed),
     Server("agent late: uvicorn", (*UVICORN, "plain_app:app"), IRIS, served, make=_ONE, variables=MODEL_PATH,
-           agent_late=True, later=later, check=_reconstructed),
+           agent_late=True, traceless=True, later=later),
     Server("agent late: gunicorn preload", (*GUNICORN, "--preload", "plain_app:app"), IRIS, served, make=_ONE,
-           variables={**SIBLINGS, "PRELOAD": "1"}, agent_late=True, later=later),
+           variables={**SIBLINGS, "PRELOAD": "1"}, agent_late=True, traceless=True, later=later),
     Server("agent late: llama.cpp", LLAMA, LITTLE, served, make=("make_llama.py",), agent_late=True, later=later,
            check=_reconstructed),
 ]
