@@ -72,5 +72,6 @@ SERVERS = [
     _server("onnxruntime", "onnx_external", ONNX, ("make_onnx.py", *_LABELS), _EXTERNAL),
     _server("Keras .keras", "keras_file", TENSORFLOW, ("make_keras.py", "keras", *_LABELS), _of_files("keras"), _QUIET),
     _server("Keras .h5", "keras_file", TENSORFLOW, ("make_keras.py", "h5", *_LABELS), _of_files("h5"), _QUIET),
-    _server("TensorFlow SavedModel", "saved_model", TENSORFLOW, ("make_keras.py", "saved", *_LABELS), _SAVED, _QUIET),
+    _server("TensorFlow SavedModel", "saved_model", TENSORFLOW, ("make_keras.py", "saved", *_LABELS), _SAVED,
+            {"MODELS": json.dumps({label: f"{{models}}/{label}/1" for label in _LABELS}), **_QUIET}),
 ]
