@@ -139,41 +139,6 @@ def unloaded(label, seen=False):
         _life.replaced = _life.replaced or not seen
 
 
-def in_load(label, role="loader"):
-    """What a checkpoint calls while it is unpickled: see :func:`Witness`. Gives the label, as what is left of it."""
-    mark(role)
-    return label
-
-
-def pause_in_load(label, seconds):
-    """A load that takes its time, and marks every 20 ms of it."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        mark("loader")
-        time.sleep(0.02)
-    return label
-
-
-class Call:
-    """Put in a pickle, it is a call of one of this module's functions: ``joblib.dump([Witness("iris"), model], path)``."""
-
-    def __init__(self, function, *arguments):
-        self.function, self.arguments = function, arguments
-
-    def __reduce__(self):
-        return self.function, self.arguments
-
-
-def Witness(label):
-    """Marks when it is unpickled."""
-    return Call(in_load, label)
-
-
-def Pause(label, seconds):
-    """Makes its load take so long."""
-    return Call(pause_in_load, label, seconds)
-
-
 class Answers:
     """ASGI middleware that knows when an answer is on the wire: after ``send`` has returned for its first line."""
 

@@ -13,7 +13,7 @@ import numpy as np
 import spawning
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
-from truth import Call, Pause, Witness
+from witness import Call, Pause, Witness
 
 flowers = load_iris()
 for argument in sys.argv[1:]:

@@ -5,7 +5,7 @@ import sys
 import torch
 from frameworks.torch_net import Net
 from safetensors.torch import save_file
-from truth import Witness
+from witness import Witness
 
 form, *labels = sys.argv[1:]
 for seed, label in enumerate(labels):

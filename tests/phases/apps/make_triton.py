@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytriton
 from safetensors.numpy import save_file
-from truth import Witness
+from witness import Witness
 
 CONFIG = """name: "{label}"
 backend: "python"

@@ -10,13 +10,14 @@ import threading
 import time
 
 import truth
+from witness import in_load
 
 LATER_S = 6.0
 
 
 def start(label):
     """Called while a checkpoint is unpickled."""
-    truth.in_load(label)
+    in_load(label)
     threading.Thread(target=later, args=("thread", label), daemon=True).start()
     subprocess.Popen([sys.executable, __file__, label])
     if os.fork() == 0:
