@@ -228,7 +228,7 @@ def tick(role="ticker", every_s=0.02, origin=None):
 def _phase(of_tail=False):
     me = threading.get_ident()
     # The signal is on its way, or has come and is not dealt with yet.
-    ending = "+stop" if _seen("ending") else ""
+    ending = "+stop" if os.path.exists(os.path.join(os.environ.get("MODELWARD_CLIENT", ""), "ending")) else ""
     if me in _life.loading:
         return "load" + ending
     if _life.stopping:
@@ -266,10 +266,6 @@ def _model():
     begun = {label for labels in _life.loading.values() for label in labels}
     begun |= {label for label, _ in _life.tails.values()} | set(_life.failed) | set(_life.siblings)
     return "+".join(["-", *sorted(begun)])
-
-
-def _seen(name):
-    return os.path.exists(os.path.join(os.environ.get("MODELWARD_CLIENT", ""), name))
 
 
 def _client():
