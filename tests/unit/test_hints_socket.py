@@ -132,6 +132,22 @@ def test_a_flood_is_handed_on(hints: Hints, path: str) -> None:
     assert f"{hints.dropped} were dropped" in hints.doors()[0].reason
 
 
+def test_a_flood_of_one_process_drowns_what_another_says(hints: Hints, path: str) -> None:
+    heard = Heard()
+    for _ in range(200):
+        send(path, b"PHASE=serve")
+        hints.deliver(heard)
+    other = os.fork()
+    if not other:
+        try:
+            send(path, b"PHASE=stop")
+        finally:
+            os._exit(0)
+    os.waitpid(other, 0)
+    hints.deliver(heard)
+    assert heard[-1].pid == other
+
+
 def test_a_long_datagram_is_cut_and_believed(hints: Hints, path: str) -> None:
     send(path, b"PHASE=serve\nMODEL=" + b"x" * 5000)
     assert said(hints) == []

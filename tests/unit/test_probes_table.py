@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
-from modelward_agent.probes.mappings import mapped
+from modelward_agent.probes.mappings import Mapped, mapped, unanswering
 from modelward_agent.probes.table import FAMILIES, Means, Result, family_of, numbered, stem
+from modelward_agent.sensor.probing import rest
+from modelward_agent.sensor.probing_files import ProbedFiles
 from modelward_agent.sensor.uprobes import returns_refused
 
 _MAPS = """\
@@ -73,3 +76,53 @@ def test_a_process_that_is_gone_is_told(tmp_path: Path) -> None:
     ("6.10.9", False), ("6.11.0-8-generic", True), ("6.13.1", True), ("6.14.0", False), ("6.18.44", False), ("5.15.0", False)])
 def test_returns_are_let_alone_where_seccomp_would_kill_for_them(release: str, refused: bool) -> None:
     assert bool(returns_refused(release)) == refused
+
+
+def _reference(tmp_path: Path, mounts: str) -> tuple[int, Path]:
+    """A reference to a file, and a process whose mounts are these; MOUNT stands for the number of the file's."""
+    (tmp_path / "libcuda.so.1").write_bytes(b"library")
+    fd = os.open(tmp_path / "libcuda.so.1", os.O_PATH)
+    number = Path(f"/proc/self/fdinfo/{fd}").read_text().split("mnt_id:")[1].split()[0]
+    own = tmp_path / "42"
+    own.mkdir()
+    (own / "mountinfo").write_text(mounts.replace("MOUNT", number))
+    return fd, tmp_path
+
+
+@pytest.mark.parametrize(("mount", "problem"), [
+    ("MOUNT 1 0:9999 / / rw - ext4 /dev/sda rw", ""), ("MOUNT 1 0:9999 / /m rw - fuse.sshfs x rw", "may not answer"),
+    ("MOUNT 1 0:9999 / /m rw - overlay overlay rw,lowerdir=/fuse", "no mount of the host's")])
+def test_a_file_is_judged_by_the_mount_that_a_reference_holds_and_an_overlay_by_who_made_it(
+    tmp_path: Path, mount: str, problem: str,
+) -> None:
+    fd, proc = _reference(tmp_path, mount)
+    try:
+        told = unanswering(fd, 42, proc)
+    finally:
+        os.close(fd)
+    assert problem in told
+    assert bool(told) == bool(problem)
+
+
+def test_a_library_that_became_another_file_since_its_maps_were_read_is_not_opened(tmp_path: Path) -> None:
+    fd, proc = _reference(tmp_path, "MOUNT 1 0:9999 / / rw - fuse none rw")
+    os.close(fd)
+    files = ProbedFiles({}, many=True)
+    assert files.take(Mapped(family_of(b"libcuda.so.1"), "libcuda.so.1", tmp_path / "libcuda.so.1"), 42, proc) is None
+    assert any("may not answer" in reason for reason in files.state()[1].values())
+
+
+def test_a_file_under_the_name_of_another_family_hides_no_library(tmp_path: Path) -> None:
+    fd, proc = _reference(tmp_path, "MOUNT 1 0:9999 / / rw - ext4 none rw")
+    os.close(fd)
+    files = ProbedFiles({}, many=True)
+    for name in (b"libcudart.so", b"libcuda.so.1"):
+        assert files.take(Mapped(family_of(name), name.decode(), tmp_path / "libcuda.so.1"), 42, proc)
+    assert {file.family for file in files.state()[0]} == {family_of(b"libcudart.so"), family_of(b"libcuda.so")}
+    files.close()
+
+
+def test_looking_again_and_again_takes_a_fifth_of_a_core_at_most() -> None:
+    for spent in (0.001, 0.1, 0.4):
+        assert spent / (spent + rest(spent)) <= 0.2
+    assert rest(60) <= 2

@@ -104,11 +104,13 @@ class Hints:
         if now != self._second:
             self._second, self._all = now, 0
             self._counts.clear()
-        self._all += 1
         count = self._counts[pid] = self._counts.get(pid, 0) + 1
         if len(self._counts) > _PROCESSES:
             self._counts.popitem(last=False)
-        return count <= _A_SECOND and self._all <= _ALL_A_SECOND
+        if count > _A_SECOND:
+            return False  # and takes nothing from others
+        self._all += 1
+        return self._all <= _ALL_A_SECOND
 
 
 def _said_by(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -14,6 +15,7 @@ _ANSWER = 1 << 16
 _KEPT = ("PATH", "PYTHONPATH", "LANG")
 _REMEMBERED = 256
 _PATIENCE_S = 20.0
+_DYING_S = 2.0
 
 
 class LocateError(Exception):
@@ -63,7 +65,9 @@ def _ask(fd: int, names: Sequence[str]) -> dict[str, int]:
         raise LocateError("made its reader say what is no answer") from e
     finally:
         worker.kill()
-        worker.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # The kernel ends it when the file system lets go of it.
+            worker.wait(_DYING_S)
         for pipe in (worker.stdin, worker.stdout):
             if pipe is not None:
                 pipe.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,24 @@ def mapped(pid: int, proc: Path = Path("/proc")) -> list[Mapped]:
     return list(found.values())
 
 
+def unanswering(reference: int, pid: int, proc: Path = Path("/proc")) -> str:
+    """Why a file that a process maps must not be opened, though it is the one that a reference (O_PATH) stands for; empty when it
+    may. Only the kernel is asked: a mount that a reference holds keeps its number, whatever the process does meanwhile.
+
+    Raises:
+        OSError: the process is gone or may not be looked at.
+    """
+    told = _read(Path("/proc/self/fdinfo") / str(reference), 4096).split()
+    number = told[told.index(b"mnt_id:") + 1]
+    hosts = [mount for own in ("self", "1") for mount in _mounts(Path("/proc") / own)]
+    # A process in a root of its own is not shown all mounts that it uses.
+    device, system = next((about for mount, *about in [*_mounts(proc / str(pid)), *hosts] if mount == number), (b"", b""))
+    if system == b"overlay" and device not in {device for _, device, _ in hosts}:
+        # Anybody may mount one in a user namespace, and over what they serve themselves.
+        return "lies on an overlay that is no mount of the host's"
+    return _problem(system)
+
+
 def _problem(system: bytes) -> str:
     if not system:
         return "lies on a file system that is mounted nowhere"
@@ -68,13 +87,16 @@ def _problem(system: bytes) -> str:
 
 def _file_systems(own: Path) -> dict[bytes, bytes]:
     """Types of what is mounted for a process, by device number as mountinfo writes it. Raises OSError."""
-    found: dict[bytes, bytes] = {}
+    return {device: system for _, device, system in _mounts(own)}
+
+
+def _mounts(own: Path) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Number, device and type of each. Raises OSError."""
     for line in _read(own / "mountinfo", _MOUNTS).splitlines():
         before, _, after = line.partition(b" - ")
         parts = before.split()
         if len(parts) > 2 and after:
-            found[parts[2]] = after.split()[0]
-    return found
+            yield parts[0], parts[2], after.split()[0]
 
 
 def _read(path: Path, most: int) -> bytes:

@@ -40,6 +40,9 @@ _SPENT = {Means.INFERENCE: 1, Means.DEVICE: 2}
 _LOOKS_S = (0.0, 0.05, 0.2, 1.0, 3.0)
 """When maps are read after a library was opened: the linker maps it a moment later."""
 _IDLE_S = 1.0
+_FILES = 16
+"""Of one process: it must not take the places of others by mapping ever new copies."""
+_REST, _REST_S = 4.0, 2.0
 _STOP_S = 10.0
 
 
@@ -51,8 +54,8 @@ class _Process:
     looks: int = 0
     spent: int = 0
     due: list[float] = field(default_factory=list)
-    files: dict[tuple[int, int], ProbedFile] = field(default_factory=dict)
-    hot: dict[tuple[tuple[int, int], Means], list[libbpf.Link]] = field(default_factory=dict)
+    files: dict[tuple[int, int, int], ProbedFile] = field(default_factory=dict)
+    hot: dict[tuple[tuple[int, int, int], Means], list[libbpf.Link]] = field(default_factory=dict)
 
     def close(self) -> None:
         for links in self.hot.values():
@@ -74,7 +77,7 @@ class Probes:
             return
         _fill(kernel)
         self._heard = 0
-        self._stopping = False
+        self._stop = threading.Event()
         self._wake = threading.Event()
         self._news = kernel.map("probe_news")
         self._probed = kernel.map("probed").again()
@@ -103,7 +106,7 @@ class Probes:
         """Give everything up. Before the kernel side is closed."""
         if self._thread is None:
             return
-        self._stopping = True
+        self._stop.set()
         self._wake.set()
         self._thread.join(_STOP_S)
         if self._thread.is_alive():
@@ -114,13 +117,15 @@ class Probes:
         try:
             with contextlib.suppress(OSError):
                 self._find.iterate()
-            while not self._stopping:
+            while not self._stop.is_set():
+                began = time.thread_time()
                 try:
                     with privileges.borrowed(privileges.PROBES):
                         self._work()
                 except OSError as e:
                     log.warning("probes cannot be looked after", extra={"reason": str(e)})
                 self._reports = _reports("", *self._files.state(), self._fired())
+                self._stop.wait(rest(time.thread_time() - began))
                 self._wake.wait(self._pause())
                 self._wake.clear()
         finally:
@@ -146,7 +151,7 @@ class Probes:
                 process.spent = spent
                 self._arm(process)
         for process in list(self._processes.values()):
-            if self._stopping:
+            if self._stop.is_set():
                 return
             if process.due and process.due[0] <= now:
                 process.due = [due for due in process.due if due > now]
@@ -178,7 +183,9 @@ class Probes:
             self._forget(process)
             return
         for library in found:
-            file = self._files.take(library, process.pid)
+            if len(process.files) >= _FILES:
+                return
+            file = self._files.take(library, process.pid, self._proc)
             if file is not None and file.key not in process.files:
                 process.files[file.key] = file
                 self._arm(process)
@@ -198,6 +205,12 @@ class Probes:
         self._files.release(process.pid)
         del self._processes[process.pid]
         self._probed.delete(struct.pack("=I", process.pid))
+
+
+def rest(spent_s: float) -> float:
+    """How long to do nothing after so much time of a core: a process with many maps that asks for a look again and again
+    must not slow down the drainer, whose interpreter this is."""
+    return min(spent_s * _REST, _REST_S)
 
 
 def _fill(kernel: Kernel) -> None:

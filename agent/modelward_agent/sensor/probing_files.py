@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from modelward_agent.probes.locating import LocateError, Locator
-from modelward_agent.probes.mappings import Mapped
+from modelward_agent.probes.mappings import Mapped, unanswering
 from modelward_agent.probes.table import FAMILIES, Function, Means, numbered
 from modelward_agent.sensor import libbpf, uprobes
 
@@ -24,7 +26,8 @@ _NUMBERS = {(family.name, function.name): number for number, family, function in
 class ProbedFile:
     """A library, or a program with one linked into it."""
 
-    key: tuple[int, int]
+    key: tuple[int, int, int]
+    """Device, inode and family."""
     family: int
     name: str
     fd: int = -1
@@ -49,22 +52,23 @@ class ProbedFiles:
         self._programs = programs
         self._many = many
         self._locator = Locator()
-        self._files: dict[tuple[int, int], ProbedFile] = {}
+        self._files: dict[tuple[int, int, int], ProbedFile] = {}
         self._left: dict[int, str] = {}
         """Why files of a family are not probed at all."""
 
-    def take(self, library: Mapped, pid: int) -> ProbedFile | None:
+    def take(self, library: Mapped, pid: int, proc: Path = Path("/proc")) -> ProbedFile | None:
         """The file that a process maps, probed. None when it cannot be: :meth:`state` says why."""
         if library.problem:
             self._left[library.family] = f"{library.name} {library.problem}"
             return None
         try:
-            fd = os.open(library.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = _open(library, pid, proc)
         except OSError as e:
             self._left[library.family] = f"{library.name} cannot be opened: {e.strerror}"
             return None
         about = os.fstat(fd)
-        key = (about.st_dev, about.st_ino)
+        # The name is the workload's: another one of the same file must not decide what is looked for in it.
+        key = (about.st_dev, about.st_ino, library.family)
         file = self._files.get(key)
         if file is not None:
             os.close(fd)
@@ -161,3 +165,18 @@ class ProbedFiles:
             link.close()
         file.links.clear()
         os.close(file.fd)
+
+
+def _open(library: Mapped, pid: int, proc: Path) -> int:
+    """By a reference first: what lies at that address may be another file by now, of whoever may let an open wait for ever.
+
+    Raises:
+        OSError: it cannot or must not be opened.
+    """
+    reference = os.open(library.path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if problem := unanswering(reference, pid, proc):
+            raise OSError(errno.EPERM, problem)
+        return os.open(f"/proc/self/fd/{reference}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    finally:
+        os.close(reference)
