@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from modelward_agent.identity import hasher, hashing
+from modelward_agent.identity.opening import find_artifact, is_served_by_workload, places
 from modelward_agent.identity.resolver import Resolver
 
 from tests.unit.fuse_server import mounted
@@ -264,3 +265,95 @@ def test_a_file_system_of_the_workloads_own_shows_us_another_content(tmp_path: P
     (tmp_path / "copy").write_bytes(content)
     assert found == {0: sha256sum(tmp_path / "copy"), 1000: ""}
     assert "another content" in caplog.text
+
+
+def test_a_page_that_is_mapped_for_writing_is_changed_unseen(tmp_path: Path) -> None:
+    made = written(tmp_path / "m", 10 << 20)
+    fd = os.open(made, os.O_RDONLY)
+    try:
+        with made.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+            mapped[0:4] = b"good"
+            old(made)  # dirty since then: another write to that page touches no time stamp
+
+            def change(read: int) -> None:
+                if read == 4 << 20:
+                    mapped[0:4] = b"evil"
+
+            with pytest.raises(hashing.FileChanged):
+                hashing.sha256(fd, bytes_per_s=1 << 40, progress=change)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="there is no file system in memory")
+def test_a_digest_of_a_file_in_memory_is_believed_again() -> None:
+    made = Path(f"/dev/shm/modelward-test-{os.getpid()}.joblib")
+    resolver = Resolver()
+    try:
+        made.write_bytes(b"\x80\x04" + bytes(100))
+        with made.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+            mapped[50:54] = b"good"
+            assert resolve(resolver, artifact(old(made))).digest == sha256sum(made)
+            mapped[50:54] = b"evil"
+            assert resolve(resolver, artifact(made, 2)).digest == sha256sum(made)
+    finally:
+        resolver.close()
+        made.unlink(missing_ok=True)
+
+
+def test_an_endless_file_holds_up_every_other_model(tmp_path: Path) -> None:
+    endless, quick = tmp_path / "endless.joblib", written(tmp_path / "quick.joblib", 1 << 20)
+    endless.write_bytes(b"\x80\x04")
+    os.truncate(endless, 1 << 42)
+    resolver = Resolver(large=1)
+    try:
+        resolver.submit(artifact(old(endless)))
+        until(resolver, lambda identity: identity.id == "endless")
+        resolver.submit(artifact(quick, 2))
+        assert until(resolver, lambda identity: identity.digest, 20).id == "quick"
+    finally:
+        resolver.close()
+
+
+@root
+def test_an_overlay_of_the_workloads_own_is_taken_for_the_hosts(tmp_path: Path) -> None:
+    for name in ("lower", "merged"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "lower/m.joblib").write_bytes(b"\x80\x04.")
+    (tmp_path / "empty").mkdir()
+    script = 'mount -t overlay none -o "lowerdir=$0/lower:$0/empty" "$0/merged" && echo mounted && cat'
+    command: list[str | Path] = ["unshare", "-m", "sh", "-c", script, tmp_path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            pytest.skip("overlayfs cannot be mounted here")
+        told = artifact(tmp_path / "lower/m.joblib", pid=process.pid)
+        inside, host = places(told.pid, told.start_ns)
+        references = [find_artifact(inside, os.fsencode(tmp_path / name / "m.joblib"), told.device, told.inode)
+                      for name in ("merged", "lower")]
+        try:
+            assert [is_served_by_workload(each, process.pid) for each in references] == [True, False]
+        finally:
+            for each in (*references, inside.root, host.root):
+                os.close(each)
+            process.kill()
+
+
+@root
+def test_what_was_mounted_into_a_models_folder_becomes_an_artifact_for_others(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/config.json").write_text("{}")
+    shards = [tmp_path / f"m/model-0000{number}-of-00002.joblib" for number in (1, 2)]
+    victim = written(tmp_path / "victim.py")
+    for shard in shards:
+        written(shard)
+    subprocess.run(["mount", "--bind", victim, shards[1]], check=True)
+    try:
+        resolver = Resolver()
+        try:
+            resolve(resolver, artifact(shards[0]))
+            assert victim.stat().st_ino not in {inode for _, inode in resolver.registrations()}
+        finally:
+            resolver.close()
+    finally:
+        subprocess.run(["umount", "-l", shards[1]], check=True)

@@ -40,7 +40,6 @@ class Hasher:
         self._tell, self._finish = tell, finish
         self._proc, self._bytes_per_s, self._silence_s = proc, bytes_per_s, silence_s
         self._loads: list[Load] = []
-        self._count = 0
         self._closing = False
         self._worker: WorkerProcess | None = None
         self._thread = threading.Thread(target=self._run, name="identity-hash", daemon=True)
@@ -50,8 +49,9 @@ class Hasher:
         """Hash what nobody hashed of it. When too many wait, the one that can wait longest is given up."""
         with self._changed:
             if load not in self._loads:
-                self._count += 1
-                load.number = self._count
+                # As if it were read alone: a huge or endless file holds up nobody who comes before that could be over.
+                size = sum(file.stamp[2] for file in load.unread(self._known))
+                load.due = time.monotonic() + size / self._bytes_per_s
                 self._loads.append(load)
             if len(self._loads) > _WAITING:
                 last = max(self._loads, key=self._order)
@@ -70,9 +70,9 @@ class Hasher:
             self._changed.notify()
         self._thread.join(10)
 
-    def _order(self, load: Load) -> tuple[bool, bool, int]:
+    def _order(self, load: Load) -> tuple[bool, bool, float]:
         alive = lives(load.first.pid, load.first.start_ns, Path(self._proc))
-        return not load.waits(self._known), not alive, load.number
+        return not load.waits(self._known), not alive, load.due
 
     def _run(self) -> None:
         while True:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 _CHUNK = 4 << 20
 _CACHESTAT = 451
+_WRITE_AND_WAIT = 7
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -48,6 +49,8 @@ def sha256(fd: int, *, bytes_per_s: int, progress: Callable[[int], None] = lambd
     read, began = 0, time.monotonic()
     while True:
         was_cached = _is_cached(fd, read)
+        # Written out, a page is protected: a process that has it mapped cannot write to it again without a new ctime.
+        _libc.sync_file_range(fd, ctypes.c_int64(read), ctypes.c_int64(_CHUNK), _WRITE_AND_WAIT)
         chunk = os.pread(fd, _CHUNK, read)
         if not chunk:
             break

@@ -38,8 +38,8 @@ class Load:
     """So many of its artifacts were looked at."""
     queued: bool = False
     done: bool = False
-    number: int = 0
-    """Its place among those that wait for the hasher."""
+    due: float = 0.0
+    """Its place among those that wait for the hasher: when it would be read if none of them were there."""
 
     @property
     def first(self) -> Artifact:

@@ -23,6 +23,8 @@ from modelward_agent.identity.opening import (
     has_own_devices,
     held_artifact,
     is_served_by_workload,
+    lives_in_memory,
+    mount_of,
     places,
 )
 from modelward_agent.identity.sources import Source, find_source, promised
@@ -30,6 +32,8 @@ from modelward_agent.identity.sources import Source, find_source, promised
 _NAMES = 4096
 _SETTLED_NS = 100_000_000
 """A file written to less than this ago may be written to again within one tick of its time stamps."""
+_WRITTEN_OUT_NS = 120_000_000_000
+"""Where the pages of a file cannot be written out through it (overlayfs), the kernel has done so by then."""
 
 
 @dataclass(slots=True)
@@ -87,7 +91,7 @@ def survey(job: dict[str, Any]) -> list[File]:
     for file in found:
         if file.reference >= 0:
             file.served = is_served_by_workload(file.reference, pid, proc)
-            file.kept = file.kept and not file.served
+            file.kept = file.kept and not file.served and not lives_in_memory(file.reference)
     return found
 
 
@@ -148,14 +152,17 @@ def _neighbour(of: File, place: Place, path: bytes) -> File:
         file.device = of.device
     elif not has_own_devices(reference):
         file.device = os.major(about.st_dev) << 20 | os.minor(about.st_dev)
-    file.inside = of.reference >= 0 and _lies_in(_real(reference), _home(_real(of.reference)))
+    # What was mounted into the folder lies elsewhere, and others may use it there.
+    file.inside = (of.reference >= 0 and mount_of(reference) == mount_of(of.reference)
+                   and _lies_in(_real(reference), _home(_real(of.reference))))
     return file
 
 
 def _described(file: File) -> File:
     about = os.fstat(file.reference)
     file.stamp = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
-    file.kept = time.time_ns() - about.st_ctime_ns > _SETTLED_NS
+    settled = _WRITTEN_OUT_NS if has_own_devices(file.reference) else _SETTLED_NS
+    file.kept = time.time_ns() - about.st_ctime_ns > settled
     file.promised = promised(_real(file.reference)).decode()
     return file
 
