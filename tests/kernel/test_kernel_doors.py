@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from modelward_agent.sensor import Sensor, SensorError, check_host, records
+from modelward_agent.hints import declaring
+from modelward_agent.sensor import Sensor, SensorError, check_host, probing, records
 from modelward_agent.sensor.doors import EFFECTS
 from modelward_agent.sensor.offers import HOOKS
-from modelward_agent.sensor.probing import PROGRAMS
 
 pytestmark = pytest.mark.kernel
 
@@ -57,7 +57,9 @@ def test_every_program_of_the_object_belongs_to_a_door() -> None:
     sensor = Sensor.open()
     programs = set(sensor.programs())
     sensor.close()
-    assert programs - set(PROGRAMS) == {program for effect in EFFECTS for door in effect.doors for program in door.programs}
+    others = {*probing.PROGRAMS, *declaring.PROGRAMS}
+    assert others <= programs
+    assert programs - others == {program for effect in EFFECTS for door in effect.doors for program in door.programs}
 
 
 def test_the_host_is_asked_for_each_kind_of_hook() -> None:
@@ -71,7 +73,6 @@ def test_the_host_is_asked_for_each_kind_of_hook() -> None:
 def test_without_root_the_refusal_says_so() -> None:
     program = """
 import os
-from modelward_agent.sensor.probing import PROGRAMS
 from modelward_agent.sensor import Sensor, SensorError
 os.seteuid(65534)
 try:

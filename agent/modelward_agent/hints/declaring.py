@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PROGRAMS = ("declare",)
+"""Programs that belong to no door."""
 _DECLARATION = struct.Struct("=QIIII64s")
 """struct mw_declaration"""
 _FIRST = struct.pack("=I", 0)
