@@ -45,6 +45,16 @@ static __noinline u32 holds_artifact(struct mw_scope_slot *scope, struct task_st
 	return h.found;
 }
 
+/* The scope that a task made now comes from. What is made while the artifact is still open may be its doing, however long after
+ * the last read: a library that a checkpoint names takes seconds to import.
+ */
+static __always_inline u32 origin_of(struct mw_scope_slot *scope, struct task_struct *task, u64 now)
+{
+	u32 state = scope_state(scope, now);
+
+	return state == MW_SCOPE_TAIL && holds_artifact(scope, task) ? MW_SCOPE_OPEN : state;
+}
+
 #define TASK_INTERRUPTIBLE 1
 
 static __always_inline bool asleep(struct task_struct *thread)

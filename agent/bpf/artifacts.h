@@ -10,7 +10,7 @@
 struct mw_inode {
 	u64 inode;
 	u32 device;
-	u32 pad;
+	u32 group;		/* low half of the id of the only group that it counts for; 0: for all, as user space says */
 };
 
 struct mw_known {
@@ -18,8 +18,9 @@ struct mw_known {
 	u32 has_generation;	/* 0: user space named it, which has none */
 };
 
-/* Inodes that were opened as artifacts, and those that user space knows of: shards, external data, siblings. A hard link, a new
- * name, a blob without extension and a descriptor opened anew are found by it.
+/* Inodes that a group opened as artifacts, and those that user space knows of: shards, external data, siblings. A hard link, a new
+ * name, a blob without extension and a descriptor opened anew are found by it. What one workload calls a model is none to others,
+ * or a link to any file would begin loads wherever that file is opened.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -28,11 +29,17 @@ struct {
 	__type(value, struct mw_known);
 } artifacts SEC(".maps");
 
-static __noinline bool known_artifact(struct inode *inode)
+static __noinline bool known_artifact(struct mw_task *t, struct inode *inode)
 {
 	struct mw_inode key = { .inode = BPF_CORE_READ(inode, i_ino), .device = BPF_CORE_READ(inode, i_sb, s_dev) };
-	struct mw_known *known = bpf_map_lookup_elem(&artifacts, &key);
+	struct mw_known *known;
 
+	key.group = (u32)t->group;
+	known = bpf_map_lookup_elem(&artifacts, &key);
+	if (!known) {
+		key.group = 0;
+		known = bpf_map_lookup_elem(&artifacts, &key);
+	}
 	if (!known)
 		return false;
 	if (!known->has_generation || known->generation == BPF_CORE_READ(inode, i_generation))
@@ -48,6 +55,7 @@ static __noinline int know_artifact(struct mw_task *t, struct inode *inode)
 	struct mw_known known = { .generation = BPF_CORE_READ(inode, i_generation), .has_generation = 1 };
 	struct mw_group *g = group_at(t->group_slot, t->group);
 
+	key.group = (u32)t->group;
 	if (!g || bpf_map_lookup_elem(&artifacts, &key))
 		return 0;
 	if (g->artifacts >= MW_GROUP_ARTIFACTS) {

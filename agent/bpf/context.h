@@ -102,10 +102,20 @@ static __always_inline u32 loading(struct mw_task *l, u64 now)
 	return found;
 }
 
-/* Was there an answer after the last load of the process was over? By itself, if it has a socket to answer on. */
+/* Does a process answer for itself? Not if all that it ever answered is its own group, which asks on behalf of clients. */
+static __always_inline bool answers_itself(struct mw_task *l)
+{
+	return l->listens && !(l->answers_inside && !l->answered_ns);
+}
+
+/* Was there an answer after the last load of the process was over? By itself, if it answers for itself. Ends of loads that it has
+ * from the process that forked it are known to the group alone.
+ */
 static __always_inline bool answered_since(struct mw_task *l, struct mw_group *g)
 {
-	return (l->listens ? l->answered_ns : g->answered_ns) > l->ready_ns;
+	if (answers_itself(l))
+		return l->answered_ns > l->ready_ns;
+	return g->answered_ns > l->ready_ns && !(l->inherited && g->answered_ns < g->ended_ns);
 }
 
 /* The phase of a process, outside its loads. What is due because nothing happened in the process itself is made here: its loads

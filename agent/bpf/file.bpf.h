@@ -1,4 +1,5 @@
 /* Successful opens. One body; its doors are the security hook of opens, and the exits of the calls that open. */
+#include "launchers.h"
 
 /* Is it what a thief of secrets opens? Such opens are never merged and have the ring that opens cannot fill. */
 static __always_inline bool names_credential(struct mw_name *name)
@@ -51,7 +52,8 @@ static __always_inline void fetch_asked(struct mw_scratch *s, struct mw_task *t,
 		s->asked_length = n - 1;
 }
 
-static __always_inline bool is_artifact(struct mw_scratch *s, struct file *file)
+/* A process that is not tracked is told by the name alone. */
+static __always_inline bool is_artifact(struct mw_scratch *s, struct mw_task *t, struct file *file)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	struct mw_name name;
@@ -60,7 +62,7 @@ static __always_inline bool is_artifact(struct mw_scratch *s, struct file *file)
 	if (names_artifact(&name, (u64)dentry))
 		return true;
 	last_part(&name, s, s->asked_length);
-	return names_artifact(&name, (u64)dentry) || known_artifact(BPF_CORE_READ(file, f_inode));
+	return names_artifact(&name, (u64)dentry) || (t && known_artifact(t, BPF_CORE_READ(file, f_inode)));
 }
 
 static __always_inline bool may_become_tracked(struct task_struct *task)
@@ -70,6 +72,24 @@ static __always_inline bool may_become_tracked(struct task_struct *task)
 	if (task->flags & PF_KTHREAD || task->tgid == 1 || !mm)
 		return false;
 	return !(program_listed(BPF_CORE_READ(mm, exe_file)) & MW_AS_EXCLUDED);
+}
+
+/* A process that is not tracked opened an artifact. The scratch is used up. */
+static __noinline struct mw_task *begin_to_track(struct mw_scratch *s, struct task_struct *task)
+{
+	struct mm_struct *mm = task->mm;
+	struct mw_task *t = NULL;
+	u32 matched;
+
+	if (!mm || !may_become_tracked(task))
+		return NULL;
+	if (unsettled())
+		t = by_descent(task);
+	if (t)
+		return t;
+	matched = match_server(s, (u64)BPF_CORE_READ(mm, exe_file), fetch_arguments(s, mm, mm->arg_end - mm->arg_start));
+	t = with_launcher(task, matched == MW_WORKER);
+	return t ? t : new_group(task, MW_PHASE_UNKNOWN, MW_OBSERVED, 0);
 }
 
 static __always_inline void entered(const char *pointer, u32 flags)
@@ -116,13 +136,14 @@ static __noinline int file_opened(struct task_struct *task, struct mw_task *t, s
 	kept = by_number && t && t->asked_pointer == (u64)pointer;
 	fetch_asked(s, t, pointer);
 	if (access == 1 && regular)
-		artifact = is_artifact(s, file);
+		artifact = is_artifact(s, t, file);
 	if (!t) {
-		if (!artifact || !may_become_tracked(task))
+		if (!artifact)
 			goto out;
-		t = new_group(task, MW_PHASE_UNKNOWN, MW_OBSERVED, 0);
-		if (!t)
+		t = begin_to_track(s, task);
+		if (!t || t->excluded)
 			goto out;
+		fetch_asked(s, t, pointer);
 	}
 	if (!fill(&s->h, task, t, MW_FILE_OPEN))
 		goto out;

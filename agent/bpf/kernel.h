@@ -66,6 +66,7 @@ enum bpf_map_type_used {
 #define SIGINT 2
 #define SIGTERM 15
 #define SIGNAL_GROUP_EXIT 4
+#define PIDTYPE_SID 3
 #define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
@@ -193,6 +194,7 @@ struct fs_struct {
 } RELOCATED;
 
 struct mm_struct {
+	unsigned long start_stack;
 	unsigned long arg_start;
 	unsigned long arg_end;
 	struct file *exe_file;
@@ -220,6 +222,7 @@ struct css_set {
 
 struct signal_struct {
 	atomic_t live;
+	struct pid *pids[4];
 	struct task_struct *group_exec_task;	/* the thread that execs, while the others end */
 	int group_exit_code;
 	u32 flags;

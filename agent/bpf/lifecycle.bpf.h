@@ -22,7 +22,7 @@ int BPF_PROG(on_signal, int signal)
 		return 0;
 	tell_of_process(task, t, MOVE(phase_left(l, g), MW_PHASE_STOP, MW_BY_SIGNAL), NULL);
 	__sync_fetch_and_add(&g->stopping, 1);
-	end_loads(task, t, g, MW_FAILED, MW_BY_SIGNAL);
+	end_loads(task, t, g, 0, MW_BY_SIGNAL);
 	return 0;
 }
 

@@ -87,6 +87,14 @@ OFFERED int scope_leave(struct task_struct *task, struct mw_task *t, u32 failed,
 		return 0;
 	if (__sync_fetch_and_add(&scope->depth, -1) > 1)
 		return 0;
+	/* What is read in a load that began with a file may call functions of a library of its own: while the file is open they end
+	 * nothing, and they never make it a failure.
+	 */
+	if (!scope->probed && !scope->declared) {
+		if (holds_artifact(scope, task))
+			return 0;
+		failed = 0;
+	}
 	return load_over(task, t, scope, (failed ? MW_FAILED : 0) | MOVE(MW_PHASE_LOAD, phase_after(process_of(task, t)),
 			 scope->declared ? MW_BY_DECLARED : MW_BY_PROBE_RETURN), detail);
 }
@@ -134,7 +142,7 @@ OFFERED int inference_called(struct task_struct *task, struct mw_task *t, const 
 		return 0;
 	i.to = phase_after(l);
 	scope = own_scope(task, t);
-	if (scope && !scope->depth)
+	if (scope && !scope->depth && scope_state(scope, bpf_ktime_get_boot_ns()) == MW_SCOPE_TAIL && !holds_artifact(scope, task))
 		load_over(task, t, scope, MOVE(MW_PHASE_LOAD, i.to, MW_BY_INFERENCE), detail);
 	if (g->live_scopes) {
 		i.tgid = task->tgid;
@@ -345,52 +353,79 @@ static long sweep_scope(u32 index, struct mw_sweep *sweep)
 	return 0;
 }
 
-/* The thread that loads ends: so does its load, well. */
-static __noinline void end_scope_of_thread(struct task_struct *task, struct mw_task *t)
+/* Has a load come to rest, so that an end of its process does not cut it off? */
+static __noinline u32 rests(struct mw_scope_slot *scope, u64 now)
+{
+	struct task_struct *thread = (void *)scope->thread;
+
+	if (scope->depth || scope_state(scope, now) != MW_SCOPE_TAIL)
+		return 0;
+	return now - scope->last_io_ns > MW_HELD_NS || (u32)BPF_CORE_READ(thread, pid) != scope->tid ||
+	       !holds_artifact(scope, thread);
+}
+
+/* Did a load fail whose process ends by an exit code? It was cut off; or it came to rest, no answer followed, and the status says
+ * that something went wrong.
+ */
+static __always_inline u32 failed_by(struct mw_scope_slot *scope, int code, u64 now)
+{
+	if (!code)
+		return 0;
+	return !rests(scope, now) || (!(code & 0x7f) && !scope->answered_ns) ? MW_FAILED : 0;
+}
+
+/* The thread that loads ends: so does its load, well unless the whole process ends, by `code`. */
+static __noinline int end_scope_of_thread(struct task_struct *task, struct mw_task *t, int code)
 {
 	struct mw_scope_slot *scope = own_scope(task, t);
+	u32 failed;
 
 	if (!scope)
-		return;
+		return 0;
+	failed = failed_by(scope, code, bpf_ktime_get_boot_ns());
 	settle(scope);
-	load_over(task, t, scope, MOVE(MW_PHASE_LOAD, phase_after(process_of(task, t)), MW_BY_EXIT), NULL);
+	return load_over(task, t, scope,
+			 failed | MOVE(MW_PHASE_LOAD, code ? MW_PHASE_STOP : phase_after(process_of(task, t)), MW_BY_EXIT), NULL);
 }
 
 struct mw_ending {
 	u64 now;
 	u64 group;
 	u32 tgid;
-	u32 failed;	/* MW_FAILED or 0 */
+	int code;	/* of the process; 0 for a signal that it may outlive */
 	u32 trigger;
 	struct mw_task *process;
 };
 
 static long end_scope_of(u32 index, struct mw_ending *e)
 {
-	u32 slot = index;
+	u32 slot = index, failed;
 	struct mw_scope_slot *scope;
-	bool quiet;
 
 	if (index >= totals.scope_mark)
 		return 1;
 	scope = bpf_map_lookup_elem(&scopes, &slot);
 	if (!scope || scope->group != e->group || scope->tgid != e->tgid || scope->state == MW_SCOPE_NONE)
 		return 0;
-	quiet = scope_state(scope, e->now) == MW_SCOPE_TAIL && !scope->depth;
-	if (quiet && e->trigger == MW_BY_SIGNAL)
-		return 0;
-	if (quiet)
-		settle(scope);
-	if (!quiet && e->failed && e->process)
+	if (e->trigger == MW_BY_SIGNAL) {
+		if (rests(scope, e->now))
+			return 0;
+		failed = MW_FAILED;
+	} else {
+		failed = failed_by(scope, e->code, e->now);
+	}
+	if (failed && e->process)
 		remove_model(&e->process->models, scope->instance);
-	close_scope(scope, (quiet ? 0 : e->failed) | MOVE(MW_PHASE_LOAD, MW_PHASE_STOP, e->trigger), NULL);
+	if (scope_state(scope, e->now) == MW_SCOPE_TAIL)
+		settle(scope);
+	close_scope(scope, failed | MOVE(MW_PHASE_LOAD, MW_PHASE_STOP, e->trigger), NULL);
 	return 0;
 }
 
-/* The process ends, or was told to: loads that had not gone quiet are cut off. */
-static __noinline int end_loads(struct task_struct *task, struct mw_task *t, struct mw_group *g, u32 failed, u32 trigger)
+/* The process ends, or was told to: loads that had not come to rest are cut off. */
+static __noinline int end_loads(struct task_struct *task, struct mw_task *t, struct mw_group *g, int code, u32 trigger)
 {
-	struct mw_ending e = { .failed = failed, .trigger = trigger, .group = g->id, .tgid = task->tgid };
+	struct mw_ending e = { .code = code, .trigger = trigger, .group = g->id, .tgid = task->tgid };
 
 	if (!g->live_scopes)
 		return 0;

@@ -66,7 +66,7 @@ static __noinline int used_artifact(struct task_struct *task, struct mw_task *t,
 	struct mw_task *l = process_of(task, t);
 	struct mw_scope_slot *scope;
 
-	if (!l || t->excluded || BPF_CORE_READ(file, f_flags) & O_ACCMODE || !known_artifact(inode))
+	if (!l || t->excluded || BPF_CORE_READ(file, f_flags) & O_ACCMODE || !known_artifact(t, inode))
 		return 0;
 	bpf_loop(MW_SCOPES, find_load_of, &j, 0);
 	if (j.instance) {

@@ -203,6 +203,7 @@ static __always_inline int connection_changed(struct sock *sk, int before, int a
 struct mw_listening {
 	u64 group;
 	u32 tgid;
+	u32 itself;	/* it answers for itself */
 };
 
 static long note_listener(u32 index, struct mw_listening *n)
@@ -214,7 +215,7 @@ static long note_listener(u32 index, struct mw_listening *n)
 		return 1;
 	scope = bpf_map_lookup_elem(&scopes, &slot);
 	if (scope && scope->group == n->group && scope->tgid == n->tgid)
-		scope->listens = 1;
+		scope->listens = n->itself;
 	return 0;
 }
 
@@ -230,9 +231,21 @@ static __noinline int now_listens(struct task_struct *task, struct mw_task *t)
 	g->listening = 1;
 	l->listens = 1;
 	n.group = g->id;
+	n.itself = answers_itself(l);
 	if (g->live_scopes)
 		bpf_loop(MW_SCOPES, note_listener, &n, 0);
 	return 0;
+}
+
+/* It answered a process of its own group: a proxy before it tells the client, and its loads are over when that has answered. */
+static __noinline int answered_inside(struct task_struct *task, struct mw_task *t)
+{
+	struct mw_task *l = process_of(task, t);
+
+	if (!l || l->answered_ns || l->answers_inside)
+		return 0;
+	l->answers_inside = 1;
+	return now_listens(task, t);
 }
 
 /* Every listening socket of the host is tagged: its process may become tracked only later. */
@@ -315,10 +328,12 @@ static __always_inline int sent(struct sock *sk, int length)
 		client_end(&client, sk, 1);
 		group = bpf_map_lookup_elem(&own_clients, &client);
 		if (group && *group == t->group)
-			return 0;
+			return answered_inside(task, t);
 	} else {
-		if (!accepted_by_name(sk) || of_group(BPF_CORE_READ(sk, sk_peer_pid, numbers[0].nr), t->group))
+		if (!accepted_by_name(sk))
 			return 0;
+		if (of_group(BPF_CORE_READ(sk, sk_peer_pid, numbers[0].nr), t->group))
+			return answered_inside(task, t);
 		state = bpf_sk_storage_get(&listeners, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 		if (!state)
 			return 0;

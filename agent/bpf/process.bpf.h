@@ -8,6 +8,7 @@ static __noinline int inherit_process(struct mw_task *c, struct mw_task *l)
 	c->phase = l->phase;
 	c->evidence = l->evidence;
 	c->listens = l->listens;
+	c->answers_inside = 0;
 	c->scopes_begun = 0;
 	c->inherited = 1;
 	c->devices_told = 0;
@@ -64,8 +65,11 @@ int BPF_PROG(on_newtask, struct task_struct *child, u64 clone_flags)
 	if (scope) {
 		c->origin_instance = scope->instance;
 		c->origin_time_ns = bpf_ktime_get_boot_ns();
-		c->origin_scope = scope_state(scope, c->origin_time_ns);
+		c->origin_scope = origin_of(scope, task, c->origin_time_ns);
 		c->origin_via = clone_flags & CLONE_THREAD ? MW_VIA_THREAD : MW_VIA_FORK;
+		/* What a load forks is no worker of the server, though it has its sockets. */
+		if (!(clone_flags & CLONE_THREAD) && c->origin_scope == MW_SCOPE_OPEN && holds_artifact(scope, task))
+			c->listens = 0;
 	}
 	if (clone_flags & CLONE_THREAD)
 		return 0;
@@ -268,6 +272,7 @@ static __noinline u32 began_anew(struct task_struct *task, struct mw_task *t, u3
 	t->inherited = 1;
 	t->phase = MW_PHASE_UNKNOWN;
 	t->listens = 0;
+	t->answers_inside = 0;
 	t->answered_ns = 0;
 	__builtin_memset(t->loads, 0, sizeof(t->loads));
 	if (!matched)
@@ -328,7 +333,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	if (scope && !t->origin_instance) {
 		t->origin_instance = scope->instance;
 		t->origin_time_ns = bpf_ktime_get_boot_ns();
-		t->origin_scope = scope_state(scope, t->origin_time_ns);
+		t->origin_scope = origin_of(scope, task, t->origin_time_ns);
 		t->origin_via = MW_VIA_EXEC;
 	}
 	if (matched)
@@ -363,7 +368,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	struct signal_struct *signal = task->signal;
 	struct mw_scratch *s;
 	struct mw_group *g;
-	int code = task->exit_code;
+	int code = task->exit_code, group = 0;	/* of this thread, or of all */
 	u32 tgid = task->tgid;
 
 	if (!t && unsettled())
@@ -376,18 +381,18 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	/* The leader ends because another thread execs, which becomes the leader, with no entry but its own. */
 	if (signal && signal->group_exec_task && signal->group_exec_task != task)
 		state_of(signal->group_exec_task);
+	if (signal && signal->flags & SIGNAL_GROUP_EXIT)
+		code = group = signal->group_exit_code;
 	/* Two last threads on two CPUs may both find that none is alive: the first one tells. */
 	l = leader_state(task);
 	if ((signal && signal->live.counter > 0) || (l && __sync_lock_test_and_set(&l->ended, 1))) {
-		end_scope_of_thread(task, t);
+		end_scope_of_thread(task, t, group);
 		leave_group(t);
 		return 0;
 	}
-	if (signal && signal->flags & SIGNAL_GROUP_EXIT)
-		code = signal->group_exit_code;
 	if (l && l->models.count)
 		bpf_map_delete_elem(&residents, &tgid);
-	end_loads(task, t, g, code ? MW_FAILED : 0, MW_BY_EXIT);
+	end_loads(task, t, g, code, MW_BY_EXIT);
 	if (l && !l->inherited)
 		forget_models(g, l);
 	if (unsettled())

@@ -96,6 +96,8 @@ static __noinline int close_scope(struct mw_scope_slot *scope, u32 move, const c
 			remove_model(&g->models, instance);
 		else
 			__sync_fetch_and_add(&g->loaded, 1);
+		if (move >> 16 != MW_BY_ANSWER)
+			g->ended_ns = bpf_ktime_get_boot_ns();
 		if (g->open_scopes == 0)
 			__sync_val_compare_and_swap(&g->phase, MW_PHASE_LOAD, MW_PHASE_WARMUP);
 	}
@@ -187,12 +189,13 @@ static __noinline struct mw_scope_slot *open_scope(struct mw_scratch *s, struct 
 	scope->tgid = task->tgid;
 	scope->tid = task->pid;
 	scope->thread = (u64)task;
-	scope->listens = l ? l->listens : 0;
+	scope->listens = l ? answers_itself(l) : 0;
 	scope->last_io_ns = s->h.time_ns;
 	scope->answered_ns = 0;
 	scope->checked_ns = 0;
 	scope->depth = o->depth;
 	scope->declared = o->trigger == MW_BY_DECLARED;
+	scope->probed = o->trigger == MW_BY_PROBE_ENTER;
 	scope->files = 0;
 	scope->evidence = o->evidence;
 	__builtin_memset(scope->inode, 0, sizeof(scope->inode));

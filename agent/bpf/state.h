@@ -78,6 +78,7 @@ struct mw_task {
 	u32 phase;		/* the process' own; unknown: that of the group */
 	u32 evidence;
 	u32 listens;		/* has a listening socket, or answered on what one accepted */
+	u32 answers_inside;	/* to processes of its own group */
 	u32 scopes_begun;
 	u32 inherited;		/* its models were loaded by the process that forked it */
 	u32 devices_told;
@@ -102,6 +103,7 @@ struct mw_group {
 	u64 root_start_ns;
 	u64 answered_ns;	/* last answer that was looked at */
 	u64 active_ns;		/* last exec of a server, or begin of a load */
+	u64 ended_ns;		/* last end of a load that was no answer */
 	struct mw_models models;
 	u32 root_tgid;
 	u32 tasks;
@@ -131,6 +133,7 @@ struct mw_scope_slot {
 	u32 listens;		/* its process does */
 	u32 depth;		/* calls of a framework that have not returned */
 	u32 declared;		/* the process said so */
+	u32 probed;		/* a framework's call opened it, and its return closes it */
 	u64 thread;		/* address of the task that opened it */
 	u64 answered_ns;	/* first answer that found the load going on in its tail */
 	u64 checked_ns;

@@ -142,15 +142,20 @@ struct mw_match {
 #define MW_SERVER	1
 #define MW_WORKER	2
 
-/* The code with which Python's multiprocessing starts a worker. */
-static __always_inline bool is_spawned(const char *code)
+static __always_inline bool begins_with(const char *text, const char *head, u32 length)
 {
-	static const char spawned[] = "from multiprocessing.spawn import spawn_main";
-
-	for (u32 i = 0; i < sizeof(spawned) - 1; i++)
-		if (code[i] != spawned[i])
+	for (u32 i = 0; i < length; i++)
+		if (text[i] != head[i])
 			return false;
 	return true;
+}
+#define BEGINS_WITH(text, literal) begins_with(text, literal, sizeof(literal) - 1)
+
+/* The code with which Python's multiprocessing starts a worker, or what forks its workers. */
+static __always_inline bool is_spawned(const char *code)
+{
+	return BEGINS_WITH(code, "from multiprocessing.spawn import spawn_main") ||
+	       BEGINS_WITH(code, "from multiprocessing.forkserver import main");
 }
 
 /* One argument of a Python command line: the script, or the module after -m; options before it are passed over. */

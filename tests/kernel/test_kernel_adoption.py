@@ -126,6 +126,54 @@ os.wait()
     assert len({e.tgid for e in _announced(events)}) == 3
 
 
+def test_every_task_of_servers_that_run_already_is_found(artifact: Path, tmp_path: Path) -> None:
+    """Workers that were forked before, with threads of their own; and a server of no list, known by the artifact it maps."""
+    act = """
+def act(name):
+    os.close(os.open(f"{artifact}.{os.getpid()}.{name}", os.O_WRONLY | os.O_CREAT))
+def threads(n):
+    made = [threading.Thread(target=lambda n=n: (go.wait(), act(n))) for n in range(n)]
+    [t.start() for t in made]
+    return made
+"""
+    workers = act + _LISTEN + """
+wait, release = os.pipe()
+for _ in range(3):
+    if os.fork() == 0:
+        os.close(release)
+        made = threads(3)
+        os.read(wait, 1)
+        go.set()
+        [t.join() for t in made]
+        act("main")
+        os._exit(0)
+ready()
+os.close(release)
+act("main")
+[os.wait() for _ in range(3)]
+"""
+    script = tmp_path / "gunicorn"
+    script.write_text(_PRELUDE + workers)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    mapping = subprocess.Popen([sys.executable, "-S", "-c", _PRELUDE + act + _HOLD + _LISTEN
+                                + "made = threads(3)\nready()\n[t.join() for t in made]\nact('main')", str(artifact)], **pipes)
+    try:
+        assert mapping.stdout
+        mapping.stdout.readline()
+        with _adopted("", artifact, sys.executable, "-S", str(script)) as (host, process):
+            forked = _go_on(host, process)
+            mapped = _go_on(host, mapping)
+    finally:
+        mapping.kill()
+        mapping.wait()
+    for events, processes, threads in ((forked, 4, 3 * 4 + 1), (mapped, 1, 4)):
+        acts = [e for e in of(events, "file_open") if e.access == 2]
+        assert (len({e.tgid for e in acts}), len({e.tid for e in acts})) == (processes, threads)
+        assert {e.evidence for e in acts} == {Evidence.RECONSTRUCTED}
+        assert {e.phase for e in acts} == {Phase.SERVE}
+        assert {e.tgid for e in _announced(events)} == {e.tgid for e in acts}
+
+
 def test_connections_accepted_before_count_as_answers_to_a_later_load(artifact: Path) -> None:
     program = _LISTEN + """
 client = socket.create_connection(s.getsockname())

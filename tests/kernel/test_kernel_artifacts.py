@@ -67,7 +67,19 @@ def test_a_file_that_user_space_registered_is_an_artifact(host: Host, artifact: 
     external = tmp_path / "weights.part"
     external.write_bytes(bytes(100))
     assert host.sensor.register_artifacts([_key(external)]) == 1
-    assert _opened(_run(host, f"os.open({str(external)!r}, os.O_RDONLY)", external), external).flags & Flag.ARTIFACT
+    assert _opened(_run(host, f"begin(); os.open({str(external)!r}, os.O_RDONLY)", artifact), external).flags & Flag.ARTIFACT
+
+
+def test_a_link_that_one_group_calls_a_model_makes_none_of_the_file_for_others(host: Host, artifact: Path, tmp_path: Path) -> None:
+    shared, link = tmp_path / "shared.conf", tmp_path / "link.safetensors"
+    shared.write_bytes(bytes(100))
+    link.symlink_to(shared)
+    body = f"begin(); os.open({str(link)!r}, os.O_RDONLY); os.open({str(shared)!r}, os.O_RDONLY)"
+    named, again = (e for e in of(_run(host, body, artifact), "file_open") if e.path == bytes(shared))
+    assert named.flags & again.flags & Flag.ARTIFACT
+    assert not _run(host, f"os.open({str(shared)!r}, os.O_RDONLY)", artifact), "a process became tracked by an ordinary file"
+    events = _run(host, f"begin(); os.open({str(shared)!r}, os.O_RDONLY)", artifact)
+    assert not _opened(events, shared).flags & Flag.ARTIFACT
 
 
 _ONNX = b"\x08\x07\x12\x07pytorch" + bytes(100)

@@ -104,6 +104,53 @@ os.waitpid(child, 0)
     assert of(events, "lifecycle", trigger=Trigger.ANSWER, to_phase=Phase.SERVE, tgid=loader)
 
 
+def test_a_child_that_a_load_forked_serves_when_its_group_answers(host: Host, artifact: Path) -> None:
+    body = """
+early, late = os.pipe(), os.pipe()
+def child():
+    os.read(early[0], 1)
+    mark("early")
+    os.read(late[0], 1)
+    mark("late")
+def loader():
+    global forked
+    fd = os.open(artifact, os.O_RDONLY)
+    forked = fork(child)
+    os.close(fd)
+t = threading.Thread(target=loader); t.start(); t.join(); quiet()
+os.write(early[1], b"x"); quiet()
+answer()
+os.write(late[1], b"x")
+os.waitpid(forked, 0)
+"""
+    events = _run_server(host, body, artifact)
+    assert _mark(events, "early").phase in (Phase.LOAD, Phase.WARMUP)
+    assert (_mark(events, "late").phase, _mark(events, "late").scope) == (Phase.SERVE, Scope.NONE)
+
+
+def test_a_process_that_answers_only_its_group_serves_when_that_answers(host: Host, artifact: Path) -> None:
+    body = """
+port, go = os.pipe(), os.pipe()
+def runner():
+    inner = socket.create_server(("127.0.0.1", 0))
+    load(); quiet()
+    os.write(port[1], str(inner.getsockname()[1]).encode())
+    inner.accept()[0].send(b"x")
+    os.read(go[0], 1)
+    mark("runner")
+child = fork(runner)
+inner = socket.create_connection(("127.0.0.1", int(os.read(port[0], 10))))
+inner.recv(10)
+mark("proxy")
+answer()
+os.write(go[1], b"x")
+os.waitpid(child, 0)
+"""
+    events = _run_server(host, body, artifact)
+    assert _mark(events, "proxy").phase != Phase.SERVE
+    assert (_mark(events, "runner").phase, _mark(events, "runner").scope) == (Phase.SERVE, Scope.NONE)
+
+
 def test_a_server_started_by_one_that_serves_starts_itself(host: Host, artifact: Path, tmp_path: Path) -> None:
     script = tmp_path / "uvicorn"
     script.write_text("import os, sys\nos.close(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT))\n")
