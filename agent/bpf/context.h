@@ -137,7 +137,7 @@ static __noinline u32 phase_of(struct mw_task *l, struct mw_group *g, u64 now, u
 			return l->phase;
 		phase = MW_PHASE_WARMUP;
 	}
-	if (state != MW_SCOPE_NONE || !answered_since(l, g))
+	if (state != MW_SCOPE_NONE || !g->loaded || !answered_since(l, g))
 		return phase;
 	if (__sync_val_compare_and_swap(&l->phase, MW_PHASE_WARMUP, MW_PHASE_SERVE) == MW_PHASE_WARMUP) {
 		if (g->phase < MW_PHASE_SERVE)

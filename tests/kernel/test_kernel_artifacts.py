@@ -70,7 +70,7 @@ def test_a_file_that_user_space_registered_is_an_artifact(host: Host, artifact: 
     assert _opened(_run(host, f"begin(); os.open({str(external)!r}, os.O_RDONLY)", artifact), external).flags & Flag.ARTIFACT
 
 
-def test_a_link_that_one_group_calls_a_model_makes_none_of_the_file_for_others(host: Host, artifact: Path, tmp_path: Path) -> None:
+def test_a_link_that_one_group_calls_a_model_makes_none_of_the_file_elsewhere(host: Host, artifact: Path, tmp_path: Path) -> None:
     shared, link = tmp_path / "shared.conf", tmp_path / "link.safetensors"
     shared.write_bytes(bytes(100))
     link.symlink_to(shared)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from modelward_agent.sensor.constants import Outcome, Phase, Scope, Trigger, Via
 
-from .conftest import Event, Host, of
+from .conftest import Event, Host, answering, of
 
 pytestmark = pytest.mark.kernel
 
@@ -80,6 +80,20 @@ def test_a_load_that_is_over_is_not_failed_by_the_end_of_its_process(
     host: Host, artifact: Path, body: str, status: int | None
 ) -> None:
     assert [e.outcome for e in _ended(host, artifact, body, status=status)] == [Outcome.SUCCESS]
+
+
+def test_an_answer_after_the_only_load_failed_does_not_make_a_server_serve(host: Host, artifact: Path) -> None:
+    body = """
+signal.signal(signal.SIGTERM, lambda *_: None)
+load_aside()
+os.kill(os.getpid(), signal.SIGTERM)
+answer()
+quiet()
+subprocess.run(["/bin/true"])
+"""
+    events = host.run(answering() + _PRELUDE + body, str(artifact))
+    assert of(events, "lifecycle", outcome=Outcome.FAILURE)
+    assert not of(events, "lifecycle", to_phase=Phase.SERVE)
 
 
 def test_what_a_quiet_load_makes_while_its_file_is_open_comes_from_the_open_load(host: Host, artifact: Path) -> None:
