@@ -67,13 +67,11 @@ static __noinline int know_artifact(struct mw_task *t, struct inode *inode)
 	return 0;
 }
 
-/* Could a file be a model although nothing of its name says so? Then the first read of it is looked at. */
-static __noinline int remember_candidate(struct mw_task *t, struct inode *inode, struct mw_name *name)
+/* Could a file be a model although nothing of its name says so? Then the first read of it is looked at, whatever it is called. */
+static __noinline int remember_candidate(struct mw_task *t, struct inode *inode)
 {
-	u32 rule = extension_of(name);
-
 	t->candidate_inode = 0;
-	if ((rule != ~0u && rule & MW_EXT_NEVER) || BPF_CORE_READ(inode, i_size) < 16)
+	if (BPF_CORE_READ(inode, i_size) < 16)
 		return 0;
 	t->candidate_device = BPF_CORE_READ(inode, i_sb, s_dev);
 	t->candidate_inode = BPF_CORE_READ(inode, i_ino);

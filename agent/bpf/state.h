@@ -37,7 +37,6 @@ enum mw_hop { MW_HOP_SEEN, MW_HOP_MISSED, MW_HOP_MERGED, MW_HOP_DROPPED, MW_HOP_
 /* What else must hold for an extension to make an artifact. */
 #define MW_EXT_MODEL_BIN	(1u << 0)	/* only pytorch_model*, model* and the like */
 #define MW_EXT_NOT_SITE		(1u << 1)	/* not in site-packages: .pth files of Python itself */
-#define MW_EXT_NEVER		(1u << 2)	/* no model, whatever its first bytes are */
 
 enum mw_adoption { MW_FIND_HOLDERS, MW_FIND_MODELS };
 

@@ -338,7 +338,7 @@ APART u32 names_artifact(struct mw_name *name, u64 dentry_address)
 	u32 rule = extension_of(name);
 	struct mw_name parent;
 
-	if (!name || rule == ~0u || rule & MW_EXT_NEVER)
+	if (!name || rule == ~0u)
 		return false;
 	if (rule & MW_EXT_MODEL_BIN && !is_model_bin(name))
 		return false;

@@ -115,7 +115,6 @@ t = threading.Thread(target=load); t.start(); begin(); go.set(); t.join()
 
 
 @pytest.mark.parametrize(("name", "content", "how"), [
-    pytest.param("module.py", b"GGUF" + bytes(100), "os.read(fd, 50)", id="a name that is never one"),
     pytest.param("a.dat", b"PK\x03\x04" + bytes(100), "os.read(fd, 50)", id="zip"),
     pytest.param("b.dat", b"\x80\x04 text" + bytes(100), "os.read(fd, 50)", id="almost a pickle"),
     pytest.param("c.dat", bytes(50) + b"GGUF" + bytes(100), "os.pread(fd, 50, 50)", id="not at the beginning"),

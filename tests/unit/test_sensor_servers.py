@@ -17,7 +17,6 @@ from modelward_agent.sensor.servers import (
     AS_SCRIPT,
     AS_WORKER,
     EXT_MODEL_BIN,
-    EXT_NEVER,
     EXT_NOT_SITE,
     EXTENSION_SIZE,
     NAME_SIZE,
@@ -94,7 +93,7 @@ def test_numbers_are_those_of_the_kernel_side() -> None:
     assert flags == {
         "AS_PROGRAM": AS_PROGRAM, "AS_SCRIPT": AS_SCRIPT, "AS_MODULE": AS_MODULE, "AS_EXCLUDED": AS_EXCLUDED,
         "AS_WORKER": AS_WORKER,
-        "EXT_MODEL_BIN": EXT_MODEL_BIN, "EXT_NOT_SITE": EXT_NOT_SITE, "EXT_NEVER": EXT_NEVER,
+        "EXT_MODEL_BIN": EXT_MODEL_BIN, "EXT_NOT_SITE": EXT_NOT_SITE,
     }
     sizes = {n: int(v) for n, v in re.findall(r"#define MW_(NAME|EXTENSION)\s+(\d+)", _STATE)}
     assert sizes == {"NAME": NAME_SIZE, "EXTENSION": EXTENSION_SIZE}

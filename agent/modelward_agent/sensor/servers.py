@@ -19,7 +19,7 @@ from modelward_agent.sensor.errors import SensorError
 AS_PROGRAM, AS_SCRIPT, AS_MODULE, AS_EXCLUDED, AS_WORKER = 1, 2, 4, 8, 16
 """``MW_AS_*`` of ``agent/bpf/state.h``."""
 
-EXT_MODEL_BIN, EXT_NOT_SITE, EXT_NEVER = 1, 2, 4
+EXT_MODEL_BIN, EXT_NOT_SITE = 1, 2
 """``MW_EXT_*`` of ``agent/bpf/state.h``."""
 
 NAME_SIZE, EXTENSION_SIZE = 64, 16
@@ -64,8 +64,7 @@ def lists(watch: Sequence[str] = ()) -> Lists:
             raise WatchError(f"--watch {name!r}: give the base name of a program or script, or a module, "
                               f"of 1 to {NAME_SIZE - 1} bytes")
         programs[word] = programs.get(word, 0) & ~AS_EXCLUDED | AS_PROGRAM | AS_SCRIPT | AS_MODULE
-    extensions = dict.fromkeys((e.encode() for e in artifacts["never"]), EXT_NEVER)
-    extensions |= dict.fromkeys((e.encode() for e in artifacts["extensions"]), 0)
+    extensions = dict.fromkeys((e.encode() for e in artifacts["extensions"]), 0)
     extensions |= dict.fromkeys((e.encode() for e in artifacts["outside_site_packages"]), EXT_NOT_SITE)
     extensions |= dict.fromkeys((e.encode() for e in artifacts["model_names"]), EXT_MODEL_BIN)
     return Lists(programs, extensions, frozenset(n.encode() for n in _read("credentials.toml")["names"]))
