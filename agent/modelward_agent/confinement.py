@@ -5,36 +5,41 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+from collections.abc import Sequence
 
 from modelward_agent import privileges
 
 _NOBODY = 65534
-_DESCRIPTORS = 1024
+_DESCRIPTORS = 4096
 """More than a worker ever has."""
 
 
-def confine(fd: int, *, memory: int, cpu_s: int) -> None:
-    """Give up what is not needed to read one open file: no user, group or capability of the host, no other descriptor but the
+def confine(kept: Sequence[int], *, memory: int, cpu_s: int) -> None:
+    """Give up what is not needed to read open files: no user, group or capability of the host, no other descriptor but the
     standard ones.
 
     Args:
-        fd: the file; -1 when it need not be read.
+        kept: the files, in ascending order.
         memory: bytes of address space.
 
     Raises:
         OSError: the privileges cannot be given up.
     """
+    last = kept[-1] if kept else 2
     for limit, value in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_CPU, cpu_s),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, 32),
+        (resource.RLIMIT_NOFILE, last + 16),
     ):
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(limit, (value, value))
-    os.closerange(3, max(fd, 3))
-    os.closerange(max(fd + 1, 3), _DESCRIPTORS)
+    after = 3
+    for fd in kept:
+        os.closerange(after, fd)
+        after = fd + 1
+    os.closerange(after, _DESCRIPTORS)
     if os.geteuid() == 0:
         privileges.shed_all()
         os.setgroups([])

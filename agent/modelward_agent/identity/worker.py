@@ -19,7 +19,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from modelward_agent import privileges
+from modelward_agent.confinement import confine
 from modelward_agent.identity.formats import read_facts
 from modelward_agent.identity.hashing import FileChanged, sha256
 from modelward_agent.identity.header import Facts
@@ -27,7 +27,6 @@ from modelward_agent.identity.low_priority import yield_to_all
 from modelward_agent.identity.opening import ArtifactError, readable
 from modelward_agent.identity.survey import File, survey
 
-_NOBODY = 65534
 _MEMORY = 1 << 30
 _LINE = 32 << 20
 _DESCRIPTORS = 4096
@@ -52,7 +51,8 @@ def main() -> int:
         else:
             _say(facts=number, error=files[number].error)
     try:
-        _confine(sum(files[number].stamp[2] for number in opened), sorted(opened.values()))
+        size = sum(files[number].stamp[2] for number in opened)
+        confine(sorted(opened.values()), memory=_MEMORY, cpu_s=120 + size // (50 << 20))
     except OSError as e:
         _say(failed=f"is not read: its reader cannot give up its privileges ({e.strerror})")
         return 0
@@ -82,38 +82,6 @@ def _open(file: File) -> int:
         file.error = str(e) if isinstance(e, ArtifactError) else f"cannot be opened: {e.strerror}"
         return -1
     return fd
-
-
-def _confine(size: int, kept: list[int]) -> None:
-    """Give up what is not needed to read open files: no user, group or capability of the host, no other descriptor.
-
-    Raises:
-        OSError: the privileges cannot be given up.
-    """
-    seconds = 120 + size // (50 << 20)
-    last = kept[-1] if kept else 2
-    for limit, value in (
-        (resource.RLIMIT_AS, _MEMORY),
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, last + 16),
-    ):
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(limit, (value, value))
-    after = 3
-    for fd in kept:
-        os.closerange(after, fd)
-        after = fd + 1
-    os.closerange(after, _DESCRIPTORS)
-    if os.geteuid() == 0:
-        privileges.shed_all()
-        os.setgroups([])
-        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-    privileges.confine()
 
 
 def _hear() -> dict[str, Any]:

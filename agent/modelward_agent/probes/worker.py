@@ -22,7 +22,7 @@ def main() -> int:
     job = json.loads(sys.stdin.buffer.read(1 << 16))
     os.nice(10)
     try:
-        confine(job["fd"], memory=_MEMORY, cpu_s=_CPU_S)
+        confine([job["fd"]], memory=_MEMORY, cpu_s=_CPU_S)
         answer: dict[str, object] = {"functions": Elf(Source(job["fd"])).functions(job["names"])}
     except OSError as e:
         answer = {"error": f"cannot be looked into: {e.strerror}"}
