@@ -112,6 +112,15 @@ def raised(after: Iterable[Cap]) -> Iterator[None]:
         _set(held, after)
 
 
+def lower(effective: Iterable[Cap]) -> None:
+    """Only these stay in force in this thread, of what is permitted: one that was started while all was in force has all of it.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    _set(_held(), effective)
+
+
 @contextmanager
 def borrowed(wanted: Iterable[Cap]) -> Iterator[None]:
     """Those of ``wanted`` that are permitted are in force within, beside what is in force already.

@@ -116,6 +116,8 @@ class Probes:
     def _run(self) -> None:
         try:
             with contextlib.suppress(OSError):
+                privileges.lower(privileges.DRAINER_AT_WORK)
+            with contextlib.suppress(OSError):
                 self._find.iterate()
             while not self._stop.is_set():
                 began = time.thread_time()
