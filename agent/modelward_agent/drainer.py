@@ -340,7 +340,8 @@ class Drainer:
         ]
         return {
             "ledger": ledger,
-            "doors": self._proof.applied([*self._sensor.doors(), *self._hints.doors()]),
+            # What processes say of themselves reaches nobody while there is no kernel side.
+            "doors": self._proof.applied([*self._sensor.doors(), *(self._hints.doors() if self._mode == "watching" else ())]),
             "problems": [p for p in problems if p],
             "spool_bytes": self._writer.bytes,
             "last_number": self._writer.last_number,
