@@ -33,7 +33,8 @@ class Whole:
     def detects(self, server: ModelServer, *expected: Expected) -> None:
         """Stop ``server``; its workload must have been detected exactly so, from its start to its end."""
         server.stop()
-        outcome = self.watch.wait(server.pid, expected)
+        # A model gets its name at the lowest priority: on a busy machine that takes a while.
+        outcome = self.watch.wait(server.pid, expected, timeout_s=90)
         found = "\n".join(map(_shown, self.watch.of(server.pid)))
         assert not outcome.missing, f"not detected: {[e.words() for e in outcome.missing]}; detected:\n{found}"
         assert not outcome.other, f"more than expected was detected:\n{found}"
