@@ -123,7 +123,7 @@ class Sender:
             doors=[pb.Door(**door) for door in doors],
             spool_bytes=status["spool_bytes"], spool_limit_bytes=self._limit_bytes,
             tracked_processes=self._enricher.processes, oldest_unacked_age_ns=self._reader.oldest_age_ns(),
-            problems=[*status["problems"], *self._forgotten()],
+            problems=[*status["problems"], *self._forgotten(), *self._resolver.problems()],
             mode=MODES[status["mode"]], mode_reason=status["mode_reason"], results=self._commands.results(),
         )
 

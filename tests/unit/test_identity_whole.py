@@ -209,9 +209,9 @@ def write_cache(folder: Path, count: int = 2) -> tuple[Path, list[Path]]:
     return snapshot, [snapshot / shard.name for shard in real]
 
 
-def test_a_model_of_a_hugging_face_cache_waits_for_hashing(tmp_path: Path) -> None:
-    # At this speed the digest by reading would come after hours.
-    resolver = Resolver(bytes_per_s=1)
+def test_a_large_model_of_a_hugging_face_cache_has_no_name_or_a_digest_that_nobody_worked_out(tmp_path: Path) -> None:
+    # At this speed the digest would come after hours.
+    resolver = Resolver(bytes_per_s=1, large=1)
     try:
         _, shards = write_cache(tmp_path)
         for each in loaded(shards[0]):
@@ -221,7 +221,7 @@ def test_a_model_of_a_hugging_face_cache_waits_for_hashing(tmp_path: Path) -> No
             found = next((identity for _, identity in resolver.results()), None)
         assert (found.id, found.revision, found.source) == ("acme/tiny", "abc123", "hf_cache")
         assert found.architecture == "LlamaForCausalLM"
-        assert found.digest == joint(shards)
+        assert found.digest == ""
     finally:
         resolver.close()
 

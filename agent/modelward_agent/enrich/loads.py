@@ -3,7 +3,7 @@ workload's models."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ Column = npt.NDArray[Any]
 _INSTANCES = 65536
 _FILES = 131072
 _WAITING = 4096
+_EACH = 2 * FILES
+"""Of one workload, in one batch: more of it is asked for when it opens it again."""
 
 File = tuple[int, int]
 """Device and inode."""
@@ -35,10 +37,12 @@ class Loads:
         self._known: OrderedDict[int, set[File]] = OrderedDict()
         self._files = 0
         self._waiting: list[Artifact] = []
+        self._asked: Counter[str] = Counter()
 
     def take(self) -> list[Artifact]:
         """Artifacts found since the last call."""
         waiting, self._waiting = self._waiting, []
+        self._asked.clear()
         return waiting
 
     def find(self, rows: Rows, flags: Column, whos: list[Who], run: Column, workloads: Workloads) -> None:
@@ -55,7 +59,7 @@ class Loads:
             if workload is not None:
                 workloads.loaded(workload, rows.raw(row, Segment.PATH))
         for row in at[np.sort(self._first_sights(rows, instance, at, opened))].tolist():
-            self._ask(rows, row, int(instance[row]), of_open=bool(opened[row]))
+            self._ask(rows, row, int(instance[row]), whos[run[row]].workload_id, of_open=bool(opened[row]))
 
     @staticmethod
     def _pairs(instance: Column, run: Column) -> Column:
@@ -72,12 +76,15 @@ class Loads:
         first: Column = np.unique(keys, axis=0, return_index=True)[1]
         return first
 
-    def _ask(self, rows: Rows, row: int, instance: int, *, of_open: bool) -> None:
+    def _ask(self, rows: Rows, row: int, instance: int, workload: str, *, of_open: bool) -> None:
         inode, device = ("inode", "device") if of_open else ("artifact_inode", "artifact_device")
         file = (int(rows.member(device, row)), int(rows.member(inode, row)))
         files = self._known.get(instance)
-        if (files is not None and (file in files or len(files) > FILES)) or len(self._waiting) >= _WAITING:
+        if files is not None and (file in files or len(files) > FILES):
             return
+        if len(self._waiting) >= _WAITING or self._asked[workload] >= _EACH:
+            return
+        self._asked[workload] += 1
         if files is None:
             files = self._known[instance] = set()
         files.add(file)
@@ -95,5 +102,6 @@ class Loads:
                 inode=file[1],
                 time_ns=int(rows.time_ns[row]),
                 header=rows.header(row),
+                workload=workload,
             )
         )

@@ -29,6 +29,8 @@ class Artifact:
     time_ns: int
     header: bytes = field(default=b"", repr=False)
     """Header of the kernel record: process, workload and phase of the identity record are copied from it."""
+    workload: str = ""
+    """Whose it is, where workloads share what there is: ``workload.id``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class Identity:
     id: str = ""
     revision: str = ""
     digest: str = ""
-    """sha256 of the artifact, 64 hex digits. Of several files: of their sorted digests, joined by line feeds."""
+    """sha256 of the artifact as it was read, 64 hex digits. Of several files: of their sorted digests, joined by line feeds.
+    Never what a cache's name says of a file: whoever writes the file chooses that name."""
     format: str = ""
     source: str = ""
     """hf_cache, ollama, triton, folder or file."""

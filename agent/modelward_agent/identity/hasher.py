@@ -1,8 +1,8 @@
 """Hashes what is large, one load at a time, in the order in which somebody waits for it.
 
-First come loads of living processes that have no digest yet, then those of processes that are gone, then files whose digest
-their cache's name promises. What comes later gives way at once to what comes first; a file that was hashed to its end is not
-read again.
+First come loads of living processes, then those of processes that are gone; of these, each comes when it would be over if only
+its own workload had loads: one that has hundreds does not hold up another's. What comes later gives way at once to what comes
+first; a file that was hashed to its end is not read again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,17 +47,16 @@ class Hasher:
         self._thread.start()
 
     def add(self, load: Load) -> None:
-        """Hash what nobody hashed of it. When too many wait, the one that can wait longest is given up."""
+        """Hash what nobody hashed of it. When too many wait, the workload that has most gives up its last."""
         with self._changed:
             if load not in self._loads:
-                # As if it were read alone: a huge or endless file holds up nobody who comes before that could be over.
-                size = sum(file.stamp[2] for file in load.unread(self._known))
-                load.due = time.monotonic() + size / self._bytes_per_s
+                self._place(load)
                 self._loads.append(load)
             if len(self._loads) > _WAITING:
-                last = max(self._loads, key=self._order)
+                [(most, _)] = Counter(waiting.workload for waiting in self._loads).most_common(1)
+                last = max((waiting for waiting in self._loads if waiting.workload == most), key=self._order)
                 self._loads.remove(last)
-                last.problem = "is not read: too many wait" if last.waits(self._known) else last.problem
+                last.problem = "is not read: too many wait"
                 self._tell(last)
                 self._finish(last)
             self._changed.notify()
@@ -70,9 +70,22 @@ class Hasher:
             self._changed.notify()
         self._thread.join(10)
 
-    def _order(self, load: Load) -> tuple[bool, bool, float]:
+    def _place(self, load: Load) -> None:
+        """As if its workload were alone: a huge or endless file holds up nobody who comes before that could be over, and
+        hundreds of small ones make each other wait."""
+        takes_s = sum(file.stamp[2] for file in load.unread(self._known)) / self._bytes_per_s
+        now = time.monotonic()
+        load.alone, load.due = now + takes_s, now
+        for other in self._loads:
+            if other.workload == load.workload and other.alone <= load.alone:
+                load.due = max(load.due, other.due)
+            elif other.workload == load.workload:
+                other.due += takes_s
+        load.due += takes_s
+
+    def _order(self, load: Load) -> tuple[bool, float]:
         alive = lives(load.first.pid, load.first.start_ns, Path(self._proc))
-        return not load.waits(self._known), not alive, load.due
+        return not alive, load.due
 
     def _run(self) -> None:
         while True:
@@ -111,7 +124,7 @@ class Hasher:
                 return True
             asked = job(load, [file.path for file in unread if file.artifact < 0], neighbours=False, proc=self._proc,
                         bytes_per_s=self._bytes_per_s)
-            worker = self._worker = WorkerProcess(asked, self._silence_s)
+            worker = self._worker = WorkerProcess(asked, self._silence_s, of=load.workload)
         try:
             found = find(worker)
             numbers = _matching(found, unread)

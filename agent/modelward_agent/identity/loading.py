@@ -36,14 +36,24 @@ class Load:
     """What went wrong after it was put together."""
     looked: int = 0
     """So many of its artifacts were looked at."""
+    refused: int = 0
+    """So many of its artifacts were turned away at least once."""
     queued: bool = False
     done: bool = False
+    false: bool = False
+    """It was told that a file of it goes by the sha256 of other content."""
+    alone: float = 0.0
+    """When it would be hashed if no other were there, by the clock of ``time.monotonic``."""
     due: float = 0.0
-    """Its place among those that wait for the hasher: when it would be read if none of them were there."""
+    """When it would be if only those of its workload were there, the least of them first."""
 
     @property
     def first(self) -> Artifact:
         return self.artifacts[0]
+
+    @property
+    def workload(self) -> str:
+        return self.first.workload
 
     @property
     def overflow(self) -> bool:
@@ -71,13 +81,13 @@ class Load:
         """Digest of what a file holds, once it was hashed."""
         return self.digests.get(file.stamp) or known.get(file.stamp).digest
 
-    def waits(self, known: Known) -> bool:
-        """Whether its digest cannot be told before more of it is read."""
-        return any(not file.promised for file in self.unread(known))
+    def false_names(self, known: Known) -> list[Found]:
+        """Files that lie in a cache under the sha256 of something else."""
+        return [file for file in self.files() if file.promised and self.content(file, known) not in ("", file.promised)]
 
     def identity(self, known: Known) -> Identity:
-        """As far as it is known now."""
-        digests = [self.content(file, known) or file.promised for file in self.files()]
+        """As far as it is known now. A digest is one of what was read: a name that a cache gave a file is no proof."""
+        digests = [self.content(file, known) for file in self.files()]
         whole = bool(digests) and all(digests) and not self.model.problem and not self.problem
         members_told = self.model.identity or by_path(self.first)
         return told_identity(self.first.path, {**members_told, "digest": joint_digest(digests) if whole else ""})
@@ -117,10 +127,6 @@ def read_facts(worker: WorkerProcess, found: Sequence[Found]) -> tuple[dict[int,
 
 def remember(load: Load, known: Known, file: Found, digest: str) -> None:
     """A file was hashed."""
-    if file.promised and file.promised != digest:
-        # A cache names a file by its content: other content was put there by something else than a download.
-        log.warning("artifact is not what its cache says", extra={
-            "path": escape(file.path), "digest": digest, "promised": escape(file.promised[:64].encode())})
     load.digests[file.stamp] = digest
     if file.kept:
         known.put(file.stamp, Content(known.get(file.stamp).facts, digest))
@@ -138,8 +144,14 @@ def by_path(artifact: Artifact) -> Mapping[str, str]:
     }
 
 
-def tell(load: Load, identity: Identity) -> None:
+def tell(load: Load, identity: Identity, known: Known) -> None:
     """Say in the log what an instance is, or why that is not known whole."""
+    if not load.false:
+        for file in load.false_names(known):
+            # A cache names a file by its content: other content was put there by something else than a download.
+            load.false = True
+            log.warning("artifact is not what its cache says", extra={
+                "path": escape(file.path), "digest": load.content(file, known), "promised": escape(file.promised[:64].encode())})
     about = {"path": identity.path, "model": identity.id, "instance": load.first.instance}
     problem = load.problem or load.model.problem or load.model.doubt
     if problem and problem != load.warned:

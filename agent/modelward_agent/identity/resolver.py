@@ -1,15 +1,17 @@
 """Identifies artifacts in the background: one load at a time, each in a process that may hang or die.
 
-One thread looks at what was loaded and hashes what is small; another hashes what is large (:mod:`.hasher`).
+One thread looks at what was loaded and hashes what is small; another hashes what is large (:mod:`.hasher`). Workloads share
+both: each has a line of its own with a bound of its own, and next is the first of the line that has had the least time so far
+(:mod:`.turns`). One that opens ten thousand artifacts, or whose files hang, makes itself wait: it neither fills the lines of
+others nor takes more than its turn.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import queue
 import threading
-from collections import OrderedDict, deque
+from collections import Counter, deque
 from pathlib import Path
 
 from modelward_proto.text import escape
@@ -22,18 +24,21 @@ from modelward_agent.identity.header import Facts
 from modelward_agent.identity.known import Content, Known
 from modelward_agent.identity.loading import Load, find, job, read_facts, remember, tell
 from modelward_agent.identity.record import identity_record as identity_record
+from modelward_agent.identity.turns import Shares, Turns
 from modelward_agent.identity.worker_process import WorkerFailed, WorkerProcess
 
 log = logging.getLogger(__name__)
 
 _WAITING = 1024
+_WAITING_EACH = 256
 _RESULTS = 4096
 _REGISTERED = 4096
 _AT_ONCE = 256
 _ARTIFACTS = 8192
-"""So many artifacts are held of all loads together; of those that are done the oldest are forgotten."""
+"""So many artifacts are held of all loads together; of those that are done, the workload that has most loses the oldest."""
 _LARGE = 256 << 20
 """More than this is named at once and gets its digest by a second result: hashing takes long."""
+_SHOWN_PATH = 256
 _ROUNDS = 3
 """A file may name others, and one of those (an index) again others."""
 
@@ -55,18 +60,23 @@ class Resolver:
         self._silence_s = silence_s
         self._large = large
         self._lock = threading.RLock()
-        self._waiting: queue.Queue[Load | None] = queue.Queue()
-        self._results: deque[tuple[Artifact, Identity]] = deque(maxlen=_RESULTS)
+        self._waiting: Turns[Load] = Turns(self._lock, each=_WAITING_EACH, together=_WAITING)
+        self._results: Shares[tuple[Artifact, Identity]] = Shares(_RESULTS)
         self._registered: deque[tuple[int, int]] = deque(maxlen=_REGISTERED)
-        self._loads: OrderedDict[int, Load] = OrderedDict()
+        self._loads: dict[int, Load] = {}
+        self._ended: dict[str, dict[int, Load]] = {}
         self._unfinished: dict[int, Load] = {}
         self._done: deque[Load] = deque()
-        self._held = 0
+        self._held: Counter[str] = Counter()
+        self._together = 0
         self._known = Known(known, boot_id)
         self._closing = threading.Event()
         self._worker: WorkerProcess | None = None
         self.refused = 0
-        """Artifacts that were not read because too many waited."""
+        """Artifacts that were turned away, each counted once: too many of their workload waited, or too many together."""
+        self.false_names = 0
+        """Loads with a file that lay in a cache under the sha256 of other content."""
+        self._false_path = ""
         self._hasher = Hasher(self._known, self._lock, self._tell, self._finish, proc=self._proc, bytes_per_s=bytes_per_s,
                               silence_s=silence_s)
         self._thread = threading.Thread(target=self._run, name="identity", daemon=True)
@@ -78,36 +88,29 @@ class Resolver:
             load = self._loads.get(artifact.instance)
             if load is None:
                 load = self._loads[artifact.instance] = Load([artifact])
-                self._held += 1
+                self._hold(load, 1)
                 self._unfinished[artifact.instance] = load
                 self._forget()
             elif load.overflow or load.covers(artifact):
                 return
             else:
                 load.artifacts.append(artifact)
-                self._held += 1
+                self._hold(load, 1)
             if load.queued:
                 return
             load.done = False
+            self._ended.get(load.workload, {}).pop(artifact.instance, None)
             self._unfinished[artifact.instance] = load
-            if self._waiting.qsize() >= _WAITING:
-                self.refused += 1
-                load.problem = "is not read: too many wait"
-                self._tell(load)
-                self._finish(load)
-                return
             load.queued = True
-            self._waiting.put(load)
+            if (lost := self._waiting.add(load.workload, load)) is not None:
+                self._refuse(lost)
 
     def results(self) -> list[tuple[Artifact, Identity]]:
         """Identities found since the last call. One that becomes known bit by bit comes several times: the last one counts."""
-        found: list[tuple[Artifact, Identity]] = []
-        # Done is said after the last result: what is done now is all in the results.
-        done = [self._done.popleft() for _ in range(len(self._done))]
-        while self._results:
-            found.append(self._results.popleft())
         with self._lock:
-            for load in done:
+            found = self._results.take()
+            while self._done:
+                load = self._done.popleft()
                 if load.done and self._unfinished.get(load.first.instance) is load:
                     del self._unfinished[load.first.instance]
         return found
@@ -126,22 +129,48 @@ class Resolver:
         self._closing.set()
         if (worker := self._worker) is not None:
             worker.kill()
-        self._waiting.put(None)
+        with self._lock:
+            self._waiting.close()
         self._hasher.close()
         self._thread.join(10)
 
+    def problems(self) -> list[str]:
+        """What whoever looks after the host should know, in words."""
+        found = []
+        if self.refused:
+            found.append(f"{self.refused} artifacts were not identified when they were opened: too many waited")
+        if self.false_names:
+            found.append(f"{self.false_names} loads of files that lie in a cache under the sha256 of other content, the last of "
+                         f"{self._false_path}: their digest is that of what was read")
+        return found
+
+    def _hold(self, load: Load, artifacts: int) -> None:
+        self._held[load.workload] += artifacts
+        self._together += artifacts
+
+    def _refuse(self, load: Load) -> None:
+        """It does not wait any more. Called under the lock."""
+        counted = max(load.looked, load.refused)
+        self.refused += len(load.artifacts) - counted
+        load.refused = len(load.artifacts)
+        load.queued = False
+        load.problem = "is not read: too many wait"
+        self._tell(load)
+        self._finish(load)
+
     def _forget(self) -> None:
-        """Bounded, whatever workloads do: loads that are done go first."""
-        for instance in [i for i, load in self._loads.items() if load.done] if self._held > _ARTIFACTS else ():
-            self._held -= len(self._loads.pop(instance).artifacts)
-            if self._held <= _ARTIFACTS:
-                return
+        """Bounded, whatever workloads do: loads that are done go first, those of the workload that has most."""
+        while self._together > _ARTIFACTS and (ended := [workload for workload, loads in self._ended.items() if loads]):
+            loads = self._ended[max(ended, key=self._held.__getitem__)]
+            load = self._loads.pop(next(iter(loads)))
+            del loads[load.first.instance]
+            self._hold(load, -len(load.artifacts))
+            if not self._held[load.workload]:
+                del self._held[load.workload], self._ended[load.workload]
 
     def _run(self) -> None:
-        while not self._closing.is_set():
-            load = self._waiting.get()
-            if load is None or self._closing.is_set():
-                return
+        while (taken := self._waiting.take()) is not None:
+            _, load = taken
             with self._lock:
                 load.queued = False
                 load.problem = ""
@@ -172,7 +201,7 @@ class Resolver:
         also: list[bytes] = []
         for left in reversed(range(_ROUNDS)):
             asked = job(load, also, neighbours=True, proc=self._proc, bytes_per_s=self._bytes_per_s)
-            worker = self._worker = WorkerProcess(asked, self._silence_s)
+            worker = self._worker = WorkerProcess(asked, self._silence_s, of=load.workload)
             try:
                 if self._closing.is_set():
                     return
@@ -213,11 +242,11 @@ class Resolver:
 
     @staticmethod
     def _is_wanted(file: Found, known: Content) -> bool:
-        return known.facts is None or not (known.digest or file.promised or members.is_side(file.name))
+        return known.facts is None or not (known.digest or members.is_side(file.name))
 
     def _hash_small(self, load: Load, worker: WorkerProcess) -> None:
         with self._lock:
-            unread = [file for file in load.unread(self._known) if not file.promised]
+            unread = load.unread(self._known)
         if load.model.problem or sum(file.stamp[2] for file in unread) > self._large:
             unread = []
         worker.tell({"hash": [load.found.index(file) for file in unread]})
@@ -231,15 +260,20 @@ class Resolver:
     def _tell(self, load: Load) -> None:
         """Give out what is known, if it is more than was told before. Called under the lock."""
         identity = load.identity(self._known)
-        tell(load, identity)
+        was_false = load.false
+        tell(load, identity, self._known)
+        if load.false and not was_false:
+            self.false_names += 1
+            self._false_path = identity.path[:_SHOWN_PATH]
         if identity != load.told:
             load.told = identity
-            self._results.append((load.first, identity))
+            self._results.add(load.workload, (load.first, identity))
 
     def _finish(self, load: Load) -> None:
         """Nothing more comes of it for now. Called under the lock."""
         if not load.queued and not load.done:
             load.done = True
+            self._ended.setdefault(load.workload, {})[load.first.instance] = load
             self._done.append(load)
 
 

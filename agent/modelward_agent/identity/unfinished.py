@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -18,7 +19,9 @@ log = logging.getLogger(__name__)
 
 _MOST = 256
 _BYTES = 8 << 20
-_TYPES = {field.name: bytes if field.type == "bytes" else int for field in fields(Artifact)}
+_NAMED: dict[str, type[bytes] | type[str] | type[int]] = {"bytes": bytes, "str": str, "int": int}
+_TYPES = {field.name: _NAMED[str(field.type)] for field in fields(Artifact)}
+_LONGEST = 256
 
 
 class Unfinished:
@@ -30,8 +33,8 @@ class Unfinished:
         self._saved: list[int] = []
 
     def save(self, artifacts: Sequence[Artifact]) -> None:
-        """Keep these, the latest if they are too many. Cheap when they are those of the last time."""
-        kept = artifacts[-_MOST:]
+        """Keep these; if they are too many, the latest of each workload. Cheap when they are those of the last time."""
+        kept = artifacts if len(artifacts) <= _MOST else _latest(artifacts)
         instances = [artifact.instance for artifact in kept]
         if instances == self._saved:
             return
@@ -63,8 +66,22 @@ class Unfinished:
             return []
 
 
+def _latest(artifacts: Sequence[Artifact]) -> list[Artifact]:
+    """As many as are kept, in their order: of no workload more than of another that has more to keep."""
+    seen: Counter[str] = Counter()
+    ranks: list[tuple[int, int]] = []
+    for at in reversed(range(len(artifacts))):
+        ranks.append((seen[artifacts[at].workload], at))
+        seen[artifacts[at].workload] += 1
+    return [artifacts[at] for at in sorted(at for _, at in sorted(ranks)[:_MOST])]
+
+
 def _artifact(told: dict[str, Any]) -> Artifact:
-    values: dict[str, Any] = {
-        name: bytes.fromhex(told[name]) if kind is bytes else int(told[name]) for name, kind in _TYPES.items()
-    }
+    values: dict[str, Any] = {}
+    for name, kind in _TYPES.items():
+        if kind is str:
+            # A sender of an older version did not write it.
+            values[name] = str(told.get(name, ""))[:_LONGEST]
+        else:
+            values[name] = bytes.fromhex(told[name]) if kind is bytes else int(told[name])
     return Artifact(**values)

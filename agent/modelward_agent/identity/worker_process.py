@@ -1,4 +1,8 @@
-"""The parent's side of a worker: starts it, talks to it with bounds, kills it when it is silent."""
+"""The parent's side of a worker: starts it, talks to it with bounds, kills it when it is silent.
+
+A killed one does not end while a file system holds it in the kernel, and some file systems are a workload's own. So few of one
+workload are left behind, and then no more are started for it; others go on.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import os
 import selectors
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,10 +20,12 @@ _READ = 1 << 16
 _LINE = 1 << 20
 _KEPT = ("PATH", "PYTHONPATH", "LANG")
 _DYING_S = 2.0
-_MOST_STUCK = 4
+_MOST_STUCK = 32
+_MOST_STUCK_EACH = 2
 
-_stuck: list[subprocess.Popen[bytes]] = []
-"""Workers that were killed and do not end: a file system holds them in the kernel."""
+_stuck: list[tuple[str, subprocess.Popen[bytes]]] = []
+"""Workers that were killed and do not end, and whose files they read."""
+_stuck_lock = threading.Lock()
 
 
 class WorkerFailed(Exception):
@@ -28,18 +35,25 @@ class WorkerFailed(Exception):
 class WorkerProcess:
     """One worker and its one job. Whatever happens to it, :meth:`close` leaves nothing behind that can be ended."""
 
-    def __init__(self, job: dict[str, Any], silence_s: float) -> None:
-        """``silence_s``: so long it may take for each thing that it says.
+    def __init__(
+        self, job: dict[str, Any], silence_s: float, *, of: str = "", module: str = "modelward_agent.identity.worker"
+    ) -> None:
+        """Start it.
+
+        Args:
+            silence_s: so long it may take for each thing that it says.
+            of: the workload whose files it reads.
+            module: what it runs.
 
         Raises:
             WorkerFailed: too many before it cannot be ended. OSError: it cannot be started.
         """
-        _stuck[:] = [process for process in _stuck if process.poll() is None]
-        if len(_stuck) >= _MOST_STUCK:
+        if _hang(of):
             raise WorkerFailed("is not read: too many readers hang in a file system")
+        self._of = of
         self._silence_s = silence_s
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "modelward_agent.identity.worker"],
+            [sys.executable, "-P", "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -103,11 +117,19 @@ class WorkerProcess:
             self._process.wait(_DYING_S)
         except subprocess.TimeoutExpired:
             # The kernel ends it when the file system lets go of it.
-            _stuck.append(self._process)
+            with _stuck_lock:
+                _stuck.append((self._of, self._process))
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+
+def _hang(of: str) -> bool:
+    """Whether too many of a workload's workers are left behind, or of all."""
+    with _stuck_lock:
+        _stuck[:] = [(owner, process) for owner, process in _stuck if process.poll() is None]
+        return len(_stuck) >= _MOST_STUCK or sum(owner == of for owner, _ in _stuck) >= _MOST_STUCK_EACH
 
 
 def _lines(fd: int, silence_s: float) -> Iterator[bytes]:

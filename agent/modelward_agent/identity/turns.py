@@ -1,0 +1,107 @@
+"""What waits and what is kept, shared fairly between workloads: however much one of them asks for, the others lose nothing.
+
+A workload is named by its text (``Artifact.workload``). Neither class locks: whoever uses one does, but for :meth:`Turns.take`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Line(Generic[T]):
+    spent_s: float
+    things: deque[T] = field(default_factory=deque)
+
+
+class Turns(Generic[T]):
+    """One line for each workload, and one who serves them. Next is the first of the line that has had the least time so far;
+    where all take equally long, they take turns. A line has a bound of its own; when there is no room for one more of all
+    together, the longest line loses its last."""
+
+    def __init__(self, lock: threading.RLock, *, each: int, together: int) -> None:
+        """``lock`` is held by the caller of every method but ``take``, which takes it."""
+        self._changed = threading.Condition(lock)
+        self._each, self._together = each, together
+        self._lines: OrderedDict[str, _Line[T]] = OrderedDict()
+        self._count = 0
+        self._served: str | None = None
+        self._served_at = 0.0
+        self._closed = False
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, workload: str, thing: T) -> T | None:
+        """Let it wait. Returns what cannot wait any more for that: None, ``thing`` itself, or the last of another line."""
+        line = self._lines.get(workload)
+        if line is not None and len(line.things) >= self._each:
+            return thing
+        lost = None
+        if self._count >= self._together:
+            longest = max(self._lines.values(), key=lambda other: len(other.things))
+            if line is not None and len(line.things) >= len(longest.things):
+                return thing
+            lost = longest.things.pop()
+            self._count -= 1
+        if line is None:
+            # What others had before it came is not owed to it.
+            line = self._lines[workload] = _Line(min((other.spent_s for other in self._lines.values()), default=0.0))
+        line.things.append(thing)
+        self._count += 1
+        self._changed.notify()
+        return lost
+
+    def take(self) -> tuple[str, T] | None:
+        """What is next, and whose it is, once there is something; None after the end. The time until the next call is that
+        workload's."""
+        with self._changed:
+            self._charge()
+            while not self._count and not self._closed:
+                self._changed.wait()
+            if self._closed:
+                return None
+            workload, line = min(((w, one) for w, one in self._lines.items() if one.things), key=lambda each: each[1].spent_s)
+            self._count -= 1
+            self._served, self._served_at = workload, time.monotonic()
+            self._lines.move_to_end(workload)
+            return workload, line.things.popleft()
+
+    def close(self) -> None:
+        """End whoever waits in ``take``; what waits stays where it is."""
+        self._closed = True
+        self._changed.notify_all()
+
+    def _charge(self) -> None:
+        if self._served is not None and (line := self._lines.get(self._served)) is not None:
+            line.spent_s += time.monotonic() - self._served_at
+        self._served = None
+        for workload in [workload for workload, line in self._lines.items() if not line.things]:
+            del self._lines[workload]
+
+
+class Shares(Generic[T]):
+    """Things that wait to be fetched. When there are too many, the workload that has most of them loses its oldest."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._things: dict[str, deque[T]] = {}
+        self._count = 0
+
+    def add(self, workload: str, thing: T) -> None:
+        self._things.setdefault(workload, deque()).append(thing)
+        self._count += 1
+        if self._count > self._most:
+            max(self._things.values(), key=len).popleft()
+            self._count -= 1
+
+    def take(self) -> list[T]:
+        """All of them, those of one workload in their order."""
+        things, self._things, self._count = self._things, {}, 0
+        return [thing for each in things.values() for thing in each]

@@ -1,0 +1,226 @@
+"""What workloads share: lines that wait for one thread, and results that wait to be fetched."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from modelward_agent.identity import hasher as hashers
+from modelward_agent.identity import resolver as resolvers
+from modelward_agent.identity import worker_process
+from modelward_agent.identity.artifact import Artifact
+from modelward_agent.identity.composing import Found, Model
+from modelward_agent.identity.hasher import Hasher
+from modelward_agent.identity.known import Known
+from modelward_agent.identity.loading import Load
+from modelward_agent.identity.resolver import Resolver
+from modelward_agent.identity.turns import Shares, Turns
+from modelward_agent.identity.unfinished import Unfinished
+
+
+def turns(each: int = 4, together: int = 8) -> Turns[int]:
+    return Turns(threading.RLock(), each=each, together=together)
+
+
+def taken(lines: Turns[int]) -> list[str]:
+    found = []
+    while len(lines):
+        got = lines.take()
+        assert got is not None
+        found.append(got[0])
+    return found
+
+
+def opened(instance: int, workload: str) -> Artifact:
+    """An artifact of a process that is gone, at a path where nothing is."""
+    return Artifact(instance=instance, pid=2**22 - 1, start_ns=1, path=b"/nothing/%d.gguf" % instance, asked=b"", device=1,
+                    inode=instance, time_ns=0, workload=workload)
+
+
+def test_workloads_take_turns() -> None:
+    lines = turns()
+    for workload in "aaaabb":
+        with lines._changed:
+            lines.add(workload, 1)
+    assert taken(lines)[:4] in (["a", "b", "a", "b"], ["a", "b", "b", "a"])
+
+
+def test_a_line_has_a_bound_of_its_own() -> None:
+    lines = turns()
+    with lines._changed:
+        assert [lines.add("a", number) for number in range(6)] == [None] * 4 + [4, 5]
+        assert lines.add("b", 7) is None
+
+
+def test_a_full_room_costs_the_longest_line_its_last_and_nobody_else() -> None:
+    lines = turns(each=7, together=8)
+    with lines._changed:
+        for number in range(7):
+            lines.add("greedy", number)
+        assert lines.add("b", 10) is None
+        assert lines.add("c", 20) == 6
+        assert lines.add("greedy", 30) == 30
+        assert len(lines) == 8
+    assert Counter(taken(lines)) == {"greedy": 6, "b": 1, "c": 1}
+
+
+def test_who_took_long_waits_until_others_had_as_much() -> None:
+    lines = turns()
+    with lines._changed:
+        for workload in ("slow", "slow", "b", "b", "b"):
+            lines.add(workload, 1)
+    assert lines.take() == ("slow", 1)
+    time.sleep(0.05)
+    assert taken(lines) == ["b", "b", "b", "slow"]
+
+
+def test_closing_ends_who_waits() -> None:
+    lines, found = turns(), []
+    waiter = threading.Thread(target=lambda: found.append(lines.take()))
+    waiter.start()
+    with lines._changed:
+        lines.close()
+    waiter.join(5)
+    assert found == [None]
+
+
+def test_of_too_many_results_the_workload_with_most_loses_its_oldest() -> None:
+    shares: Shares[int] = Shares(4)
+    for number in range(10):
+        shares.add("greedy", number)
+    shares.add("b", 100)
+    assert shares.take() == [7, 8, 9, 100]
+    assert shares.take() == []
+
+
+@pytest.fixture
+def still(monkeypatch: pytest.MonkeyPatch) -> Resolver:
+    """A resolver whose threads do nothing."""
+    monkeypatch.setattr(Resolver, "_run", lambda self: None)
+    return Resolver()
+
+
+def test_one_that_opens_ten_thousand_artifacts_costs_another_none(still: Resolver) -> None:
+    for instance in range(1, 10_001):
+        still.submit(opened(instance, "greedy"))
+    for instance in range(20_001, 20_011):
+        still.submit(opened(instance, "honest"))
+    order = [taken[0] for _ in range(20) if (taken := still._waiting.take())]
+    assert order.count("honest") == 10
+    assert still.refused == 10_000 - resolvers._WAITING_EACH
+    still.close()
+
+
+def test_ten_thousand_artifacts_take_no_memory_of_another_workload(still: Resolver) -> None:
+    still.submit(opened(1, "honest"))
+    with still._lock:
+        load = still._loads[1]
+        still._waiting.take()
+        load.queued = False
+        still._finish(load)
+    for instance in range(2, 10_002):
+        still.submit(opened(instance, "greedy"))
+    assert 1 in still._loads
+    assert still._together == sum(still._held.values()) == sum(len(load.artifacts) for load in still._loads.values())
+    assert still._together <= resolvers._ARTIFACTS
+    still.close()
+
+
+def test_an_artifact_that_is_turned_away_twice_is_counted_once(still: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(still._waiting, "_each", 1)
+    still.submit(opened(1, "a"))
+    for inode in (2, 3, 4):
+        still.submit(Artifact(instance=2, pid=1, start_ns=1, path=b"/%d" % inode, asked=b"", device=1, inode=inode, time_ns=0,
+                              workload="a"))
+    assert still.refused == 3
+    assert still.problems() == ["3 artifacts were not identified when they were opened: too many waited"]
+    still.close()
+
+
+def test_a_load_that_loses_its_place_counts_all_that_it_waited_with(still: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(still._waiting, "_together", 2)
+    still.submit(opened(1, "a"))
+    for inode in (2, 3):
+        still.submit(Artifact(instance=2, pid=1, start_ns=1, path=b"/%d" % inode, asked=b"", device=1, inode=inode, time_ns=0,
+                              workload="a"))
+    still.submit(opened(9, "b"))
+    assert still.refused == 2
+    assert [each[1].first.instance for _ in range(2) if (each := still._waiting.take())] == [1, 9]
+    still.close()
+
+
+def hashing(monkeypatch: pytest.MonkeyPatch) -> tuple[Hasher, list[Load]]:
+    """A hasher whose thread does nothing, and the loads that it gave up."""
+    monkeypatch.setattr(Hasher, "_run", lambda self: None)
+    lost: list[Load] = []
+    hasher = Hasher(Known(None), threading.RLock(), lambda _: None, lost.append, proc="/proc", bytes_per_s=100 << 20, silence_s=1)
+    return hasher, lost
+
+
+def large(instance: int, workload: str, size: int) -> Load:
+    file = Found(b"/x", 0, (1, instance, size, 0, 0), 1, True, True, False, "", "", None)
+    return Load([opened(instance, workload)], [file], Model([0]))
+
+
+def test_hundreds_of_large_files_do_not_hold_up_a_larger_one_of_another_workload(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasher, _ = hashing(monkeypatch)
+    for instance in range(200):
+        hasher.add(large(instance, "greedy", 300 << 20))
+    honest = large(1000, "honest", 3 << 30)
+    hasher.add(honest)
+    before = sorted(hasher._loads, key=hasher._order).index(honest)
+    # 3 GiB take as long as about ten of them.
+    assert 9 <= before <= 12
+    for instance in range(50):
+        hasher.add(large(2000 + instance, "greedy", (299 - instance) << 20))
+    # A smaller one that comes later goes before larger ones of its own workload, and moves them back.
+    assert sorted(hasher._loads, key=hasher._order).index(honest) <= 20
+    hasher.close()
+
+
+def test_a_small_file_does_not_wait_for_an_endless_one_of_its_workload(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasher, _ = hashing(monkeypatch)
+    hasher.add(large(1, "a", 1 << 60))
+    hasher.add(large(2, "a", 1 << 20))
+    assert min(hasher._loads, key=hasher._order).first.instance == 2
+    hasher.close()
+
+
+def test_too_many_large_files_are_given_up_by_the_workload_that_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasher, lost = hashing(monkeypatch)
+    hasher.add(large(1000, "honest", 1 << 50))
+    for instance in range(hashers._WAITING + 50):
+        hasher.add(large(instance, "greedy", 300 << 20))
+    assert {load.workload for load in lost} == {"greedy"}
+    assert len(lost) == 51
+    hasher.close()
+
+
+def test_what_is_unfinished_of_a_quiet_workload_outlives_a_crash_beside_a_loud_one(tmp_path: Path) -> None:
+    kept = Unfinished(tmp_path / "unfinished", "boot")
+    kept.save([opened(1, "honest"), *(opened(instance, "greedy") for instance in range(2, 2000))])
+    found = Unfinished(tmp_path / "unfinished", "boot").load()
+    assert found[0] == opened(1, "honest")
+    assert [each.instance for each in found[1:]] == list(range(2000 - 255, 2000))
+
+
+def test_what_an_older_version_left_unfinished_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "unfinished"
+    Unfinished(path, "boot").save([opened(1, "")])
+    path.write_text(path.read_text().replace(', "workload": ""', ""))
+    assert Unfinished(path, "boot").load() == [opened(1, "")]
+
+
+def test_readers_that_hang_for_one_workload_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hanging:
+        def poll(self) -> None:
+            return None
+
+    monkeypatch.setattr(worker_process, "_stuck", [("greedy", Hanging()), ("greedy", Hanging())])
+    with pytest.raises(worker_process.WorkerFailed, match="too many readers hang"):
+        worker_process.WorkerProcess({}, 1.0, of="greedy")
+    worker = worker_process.WorkerProcess({}, 1.0, of="honest")
+    worker.close()
