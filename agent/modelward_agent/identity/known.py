@@ -1,6 +1,7 @@
 """What was found in files before, on disk: a restarted agent does not hash a model again.
 
 An entry stands for (device, inode, size, mtime, ctime). ctime is part of it because a workload can set mtime as it likes.
+Workloads choose what files say of themselves, so entries are bounded in number and in bytes, in memory and on disk.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ Stamp = tuple[int, ...]
 """st_dev, inode, size, mtime, ctime."""
 
 _KEPT = 4096
-_BYTES = 32 << 20
+_MEMORY = 8 << 20
+"""Bytes of all entries together, as they are written; what they take in memory is some times that."""
+_DISK = 2 * _MEMORY + (1 << 20)
+"""Bytes of the file. When it is written anew it holds what is in memory, and half of it is free again."""
+_ENTRY = 1 << 16
+"""Bytes of one entry; of a larger one only the digest is kept."""
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -43,7 +49,10 @@ class Known:
         self._path = path
         self._boot_id = boot_id
         self._contents: OrderedDict[Stamp, Content] = OrderedDict()
+        self._sizes: dict[Stamp, int] = {}
+        self._bytes = 0
         self._lines = 0
+        self._written = 0
         if path is not None:
             self._load(path)
 
@@ -53,20 +62,26 @@ class Known:
 
     def put(self, stamp: Stamp, content: Content) -> None:
         """Remember it; on disk too once it has a digest."""
-        before = self._contents.get(stamp)
-        self._contents[stamp] = content
+        before = self.get(stamp).digest
+        line = self._keep(stamp, content)
+        if self._path is not None and content.digest and content.digest != before:
+            self._append(self._path, line)
+
+    def _keep(self, stamp: Stamp, content: Content) -> bytes:
+        """Remember it in memory; the longest unused go when there are too many, or they are too large. Returns its line."""
+        line = self._line(stamp, content)
+        if len(line) > _ENTRY:
+            content = Content(None, content.digest)
+            line = self._line(stamp, content)
+        self._bytes += len(line) - self._sizes.get(stamp, 0)
+        self._contents[stamp], self._sizes[stamp] = content, len(line)
         self._contents.move_to_end(stamp)
-        if len(self._contents) > _KEPT:
-            self._contents.popitem(last=False)
-        if self._path is not None and content.digest and (before is None or before.digest != content.digest):
-            self._append(self._path, stamp, content)
+        while len(self._contents) > _KEPT or self._bytes > _MEMORY:
+            self._bytes -= self._sizes.pop(self._contents.popitem(last=False)[0])
+        return line
 
-    def forget(self, stamp: Stamp) -> None:
-        """What was found in it is not what it holds."""
-        self._contents.pop(stamp, None)
-
-    def _append(self, path: Path, stamp: Stamp, content: Content) -> None:
-        if self._lines > 2 * _KEPT:
+    def _append(self, path: Path, line: bytes) -> None:
+        if self._lines > 2 * _KEPT or self._written + len(line) + 1 > _DISK:
             self._rewrite(path)
             return
         try:
@@ -76,7 +91,7 @@ class Known:
             return
         try:
             # A line that is torn by a full disk is no JSON; the next one begins a line of its own.
-            os.write(fd, b"\n" + self._line(stamp, content))
+            self._written += os.write(fd, b"\n" + line)
             self._lines += 1
         except OSError as e:
             log.debug("what was found in an artifact cannot be written down", extra={"reason": e.strerror})
@@ -85,9 +100,9 @@ class Known:
 
     def _rewrite(self, path: Path) -> None:
         scratch = path.with_name(path.name + ".tmp")
-        hashed = [(stamp, content) for stamp, content in self._contents.items() if content.digest]
+        hashed = [self._line(stamp, content) for stamp, content in self._contents.items() if content.digest]
         try:
-            scratch.write_bytes(b"\n".join(self._line(*each) for each in hashed))
+            self._written = scratch.write_bytes(b"\n".join(hashed))
             scratch.replace(path)
         except OSError as e:
             log.debug("what was found in artifacts cannot be written down", extra={"reason": e.strerror})
@@ -107,7 +122,9 @@ class Known:
     def _load(self, path: Path) -> None:
         try:
             with path.open("rb") as file:
-                lines = file.read(_BYTES).split(b"\n")
+                # All of it counts, for it is written anew once it is too large; a part that is too much is not read.
+                self._written = os.fstat(file.fileno()).st_size
+                lines = file.read(_DISK).split(b"\n")
         except FileNotFoundError:
             return
         except OSError as e:
@@ -126,10 +143,7 @@ class Known:
             return
         if os.major(stamp[0]) == 0 and told["boot_id"] != self._boot_id:
             return
-        self._contents[stamp] = Content(told_facts(told["facts"]) if told["facts"] else None, digest)
-        self._contents.move_to_end(stamp)
-        if len(self._contents) > _KEPT:
-            self._contents.popitem(last=False)
+        self._keep(stamp, Content(told_facts(told["facts"]) if told["facts"] else None, digest))
 
 
 def told_facts(told: Any) -> Facts:
