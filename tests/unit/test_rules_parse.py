@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modelward_collector.rules import document
 from modelward_collector.rules.parse import parse
+from modelward_collector.rules.reload import PACK
 from modelward_collector.rules.rule import Problem, RuleError
 
 GOOD = """\
@@ -187,7 +192,10 @@ def test_a_regex_outside_the_common_subset_is_refused(pattern: str, said: str) -
         ("title: a\nid: b\ntitle: c\n", 3, "stands twice"),
         ("a: &x [1]\nb: *x\n", 1, "anchors and aliases"),
         ("title: \x00\n", 1, "broken YAML"),
-        ("{" * 60, 1, ""),
+        ("{" * 60, 1, "nested deeper than 40"),
+        ("title: !!int ''\n", 1, "broken YAML"),
+        ("title: !!bool perhaps\n", 1, "broken YAML"),
+        ("title: !!timestamp never\n", 1, "broken YAML"),
         ("title: a\ncorrelation:\n  type: event_count\n", 2, "not supported yet by this version"),
     ],
 )
@@ -265,3 +273,35 @@ def test_no_damage_to_a_file_does_more_than_refuse_it(at: int, length: int, piec
         found = e.problems
     assert found
     assert all(problem.file == "a.yml" and problem.line >= 0 and problem.message for problem in found)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, len(GOOD)), st.integers(0, 12), st.lists(st.sampled_from([*PIECES, "?", "\t", "---\n", "!"]), max_size=3))
+def test_the_quick_reader_says_what_the_other_says(at: int, length: int, pieces: list[str]) -> None:
+    raw = (GOOD[:at] + "".join(pieces) + GOOD[at + length :]).encode()
+    assert said_by(True, raw) == said_by(False, raw)
+
+
+@pytest.mark.parametrize("path", sorted(PACK.glob("*.yml")), ids=lambda path: path.stem)
+def test_the_quick_reader_reads_the_pack_as_the_other_does(path: Path) -> None:
+    assert said_by(True, path.read_bytes()) == said_by(False, path.read_bytes())
+
+
+@pytest.mark.parametrize("deep", ["[", "- ", "{a: ", "? "])
+def test_depth_neither_ends_nor_holds_up_a_reader(deep: str) -> None:
+    begun = time.process_time()
+    for quick in (True, False):
+        assert "nested deeper than 40" in said_by(quick, (deep * 60_000).encode())
+    assert time.process_time() - begun < 5
+
+
+def said_by(quick: bool, raw: bytes) -> str:
+    """What a file is, lines included, by libyaml first or without it."""
+    with pytest.MonkeyPatch.context() as changed:
+        if not quick:
+            changed.setattr(document, "_QUICK", None)
+        try:
+            found = document.read("a.yml", raw)
+        except RuleError as e:
+            return f"RuleError {e.problems}"
+        return f"{found.data!r} {found.lines}"
