@@ -67,11 +67,46 @@ static __noinline int know_artifact(struct mw_task *t, struct inode *inode)
 	return 0;
 }
 
-/* Could a file be a model although nothing of its name says so? Then the first read of it is looked at, whatever it is called. */
-static __noinline int remember_candidate(struct mw_task *t, struct inode *inode)
+#define MW_DIGEST	63	/* hexadecimal digits that are looked at, of the 64 of a sha256 */
+
+/* Is a file named by its digest? So are the blobs of Ollama (sha256-...) and of caches of Hugging Face. */
+APART u32 names_content(struct mw_name *name)
 {
+	u32 digits = 0;
+
+	if (!name)
+		return 0;
+	for (u32 i = 0; i < MW_DIGEST; i++) {
+		s32 c = name->text[i];
+		/* without a branch, as in extension_of(): negative unless it is a digit, or a small letter up to f */
+		s32 digit = (c - '0') | ('9' - c), letter = (c - 'a') | ('f' - c);
+
+		digits += (~(digit & letter)) >> 31 & 1;
+	}
+	return digits == MW_DIGEST;
+}
+
+#define MW_YOUNG_NS		120000000000ULL
+#define MW_YOUNG_SERVER_NS	10000000000ULL
+
+/* A group starts or loads, or has just done so. */
+static __always_inline bool is_young(struct mw_group *g, u64 now)
+{
+	return now - g->active_ns <= (g->phase < MW_PHASE_SERVE ? MW_YOUNG_NS : MW_YOUNG_SERVER_NS);
+}
+
+/* Could a file be a model although the extension of its name does not say so? Then the first read of it is looked at: whatever it
+ * is called while its group is young; later only if it is a blob of a store of models, for a server reads much that begins like a
+ * pickle.
+ */
+static __noinline int remember_candidate(struct mw_task *t, struct inode *inode, struct mw_name *name, u64 now)
+{
+	struct mw_group *g = group_at(t->group_slot, t->group);
+
 	t->candidate_inode = 0;
-	if (BPF_CORE_READ(inode, i_size) < 16)
+	if (!g || BPF_CORE_READ(inode, i_size) < 16)
+		return 0;
+	if (!is_young(g, now) && !names_content(name))
 		return 0;
 	t->candidate_device = BPF_CORE_READ(inode, i_sb, s_dev);
 	t->candidate_inode = BPF_CORE_READ(inode, i_ino);

@@ -171,7 +171,7 @@ static __noinline int file_opened(struct task_struct *task, struct mw_task *t, s
 	__builtin_memcpy(key->name, s->h.flags & MW_F_RACED ? asked.text : name.text, MW_NAME);
 	if (!artifact) {
 		if (access == 1 && regular) {
-			remember_candidate(t, inode);
+			remember_candidate(t, inode, &name, s->h.time_ns);
 			scope = scope_at(t->scope_slot, t->scope_instance);
 			if (scope)
 				companion_opened(scope, dentry, key->object[0], s->h.file.device, s->h.time_ns);

@@ -22,6 +22,9 @@ typedef __u32 u32;
 typedef __s32 s32;
 typedef __u64 u64;
 typedef __s64 s64;
+typedef unsigned long size_t;
+typedef long ssize_t;
+typedef long long loff_t;
 typedef _Bool bool;
 #define true 1
 #define false 0

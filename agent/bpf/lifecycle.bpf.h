@@ -27,16 +27,12 @@ int BPF_PROG(on_signal, int signal)
 }
 
 struct mw_sweep_result {
-	u32 open;	/* scopes */
-	u32 live;
+	u32 open;	/* some scope is: reads of its artifacts are to be seen */
 	u32 groups_made;
 	u32 adopted;
 	u32 caller;	/* process that runs the sweep, by its number in the initial namespace */
 	u32 young;	/* a group starts or loads: first reads are to be looked at */
 };
-
-#define MW_YOUNG_NS		120000000000ULL
-#define MW_YOUNG_SERVER_NS	10000000000ULL
 
 struct mw_youth {
 	u64 now;
@@ -50,7 +46,7 @@ static long look_for_young(u32 index, struct mw_youth *y)
 
 	if (!g)
 		return 1;
-	if (!g->id || y->now - g->active_ns > (g->phase < MW_PHASE_SERVE ? MW_YOUNG_NS : MW_YOUNG_SERVER_NS))
+	if (!g->id || !is_young(g, y->now))
 		return 0;
 	y->young = 1;
 	return 1;
@@ -67,7 +63,6 @@ int sweep(struct mw_sweep_result *result)
 	bpf_loop(MW_GROUPS, look_for_young, &y, 0);
 	result->young = y.young;
 	result->open = s.open;
-	result->live = s.live;
 	result->groups_made = totals.groups_made;
 	result->adopted = totals.adopted;
 	result->caller = bpf_get_current_pid_tgid() >> 32;

@@ -300,6 +300,9 @@ static __noinline int artifact_opened(struct mw_scratch *s, struct task_struct *
 	u64 now = s->h.time_ns;
 	bool another = false;
 
+	/* A program that a load starts has a load of its own: it is no helper of that one, or the two would be one model. */
+	if (scope && t->other_program)
+		scope = NULL;
 	if (scope && !scope->depth && !has_artifact(scope, o->inode, o->device)) {
 		/* Long quiet, and another file: shards have a stem in common, or are opened at once. */
 		if (scope_state(scope, now) == MW_SCOPE_TAIL && scope->files)
@@ -324,11 +327,9 @@ static __noinline int artifact_opened(struct mw_scratch *s, struct task_struct *
 	return 1;
 }
 
-
 struct mw_sweep {
 	u64 now;
 	u32 open;
-	u32 live;
 };
 
 static long sweep_scope(u32 index, struct mw_sweep *sweep)
@@ -341,9 +342,8 @@ static long sweep_scope(u32 index, struct mw_sweep *sweep)
 	scope = bpf_map_lookup_elem(&scopes, &slot);
 	if (!scope || !scope->instance || scope->state == MW_SCOPE_NONE)
 		return 0;
-	sweep->live++;
 	if (scope_state(scope, sweep->now) != MW_SCOPE_TAIL) {
-		sweep->open++;
+		sweep->open = 1;
 		return 0;
 	}
 	settle(scope);

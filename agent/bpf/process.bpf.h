@@ -330,6 +330,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	program_started(task, mm->exe_file);
 	from = began_anew(task, t, matched);
 	scope = scope_at(t->scope_slot, t->scope_instance);
+	t->other_program = scope && scope->tgid != task->tgid;
 	if (scope && !t->origin_instance) {
 		t->origin_instance = scope->instance;
 		t->origin_time_ns = bpf_ktime_get_boot_ns();

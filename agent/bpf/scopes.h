@@ -244,6 +244,7 @@ static __noinline struct mw_scope_slot *open_scope(struct mw_scratch *s, struct 
 	__sync_lock_test_and_set(&scope->instance, instance);
 	t->scope_slot = search.slot;
 	t->scope_instance = instance;
+	t->other_program = 0;
 	tell_from(&scope->record, MW_SCOPE_OPEN | MOVE(from, MW_PHASE_LOAD, o->trigger), o->detail);
 	return scope;
 }

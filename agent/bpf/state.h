@@ -69,7 +69,8 @@ struct mw_task {
 	u8 excluded;		/* the agent itself and what it starts */
 	u8 server;		/* the program matched the list of servers */
 	u8 adopted;		/* was there before the agent: 1 to be told of, 2 told */
-	u8 pad[3];
+	u8 other_program;	/* runs another program than the process whose load it is in */
+	u8 pad[2];
 	/* Of the process: valid in the thread group leader's entry. */
 	u32 stopping;
 	u32 ended;		/* its exit was told */

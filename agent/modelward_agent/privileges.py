@@ -3,8 +3,8 @@
 prctl(2) and capset(2) are called through ctypes: the Python bindings for them (python-prctl, pyprctl, pycaps) have had no release
 since 2021 and do not know CAP_BPF. All of this is held per *thread*: call it before a process starts its first one.
 
-Loading and attaching programs wants CAP_BPF and CAP_PERFMON, which Linux has since 5.8, not CAP_SYS_ADMIN; what each set is for
-stands beside it.
+Loading and attaching programs wants CAP_BPF and CAP_PERFMON, which Linux has since 5.8, not CAP_SYS_ADMIN, but for probes before
+Linux 6.6; what each set is for stands beside it.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ PROBES = frozenset({
     Cap.KILL,                                # whoever looks into them, when that hangs
 })
 """Borrowed by the drainer's thread that attaches probes, while it looks at processes."""
+
+PROBES_ONE_BY_ONE = PROBES | {Cap.SYS_ADMIN}
+"""The same where probes are perf events: kernel/events/core.c, perf_uprobe_event_init()."""
 
 DRAINER = DRAINER_AT_WORK | SENDER | {
     Cap.NET_ADMIN,           # programs on connects belong to the network

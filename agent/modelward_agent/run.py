@@ -26,7 +26,7 @@ def run(settings: AgentSettings) -> int:
     from modelward_agent.drainer import Drainer, Source
     from modelward_agent.hints.listening import Hints
     from modelward_agent.proving import Proof
-    from modelward_agent.sensor import mounts, pins, records
+    from modelward_agent.sensor import mounts, pins, records, uprobes
     from modelward_agent.sensor.errors import SensorError
     from modelward_agent.sensor.sensor import Sensor
     from modelward_agent.sensor.servers import WatchError, lists
@@ -59,7 +59,8 @@ def run(settings: AgentSettings) -> int:
         layout = Layout(records.SMALL, records.LARGE)
         _prepare()
         mounts.prepare()
-        privileges.keep(privileges.DRAINER, privileges.DRAINER_AT_WORK)
+        kept = privileges.DRAINER if uprobes.for_many() else privileges.DRAINER | privileges.PROBES_ONE_BY_ONE
+        privileges.keep(kept, privileges.DRAINER_AT_WORK)
         writer = SpoolWriter(state / "spool", layout, limit_bytes=settings.spool_max_bytes, boot_id=boot_id)
     except (TargetError, WatchError) as e:
         return fail(exit_codes.USAGE, str(e))

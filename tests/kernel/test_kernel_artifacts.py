@@ -185,6 +185,33 @@ load(artifact); load({str(other)!r}); load({str(shards[0])!r}); load({str(shards
     assert opened[2] == opened[3]
 
 
+def test_a_program_that_a_load_starts_has_a_load_of_its_own(host: Host, artifact: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.gguf"
+    other.write_bytes(b"GGUF" + bytes(100))
+    body = f"""
+fd = os.open(artifact, os.O_RDONLY)
+subprocess.run([sys.executable, "-S", "-c", "import os, sys; os.open(sys.argv[1], os.O_RDONLY)", {str(other)!r}])
+"""
+    events = _run(host, body, artifact)
+    first, second = (_opened(events, path) for path in (artifact, other))
+    assert second.instance != first.instance
+    assert (second.origin_instance, second.phase) == (first.instance, Phase.LOAD)
+
+
+def test_a_process_that_a_load_forks_helps_in_that_load(host: Host, artifact: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.gguf"
+    other.write_bytes(b"GGUF" + bytes(100))
+    body = f"""
+fd = os.open(artifact, os.O_RDONLY)
+if os.fork() == 0:
+    os.open({str(other)!r}, os.O_RDONLY)
+    os._exit(0)
+os.wait()
+"""
+    events = _run(host, body, artifact)
+    assert _opened(events, other).instance == _opened(events, artifact).instance
+
+
 def test_a_thread_that_reads_what_another_opened_is_of_its_load(host: Host, artifact: Path) -> None:
     body = """
 fd = None

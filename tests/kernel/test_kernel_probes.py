@@ -363,7 +363,8 @@ def test_probes_work_one_by_one_too(
     script = tmp_path / "single-server"
     script.write_text(_SERVER + f"wait('{_LOAD}'); wait('{_LINEAR}', library=loaded[1]); call('{_LOAD}', path); run('after')")
     process = subprocess.Popen([sys.executable, "-S", script, artifact, library("libllama.so"), library("libtorch_cpu.so")])
-    assert another_host.finish(process, timeout=150) == 0
+    code = another_host.finish(process, timeout=150)
+    assert code == 0, [report for report in another_host.sensor.doors() if report.effect.startswith("probe:")]
     events = another_host.events(process.pid)
     assert [e.asked for e in _told(events, Trigger.PROBE_ENTER, Trigger.PROBE_RETURN)] == [_LOAD.encode()] * 2
     assert _marked(events, "after").scope == Scope.NONE

@@ -5,6 +5,7 @@ A door is a set of programs that must all load and attach. Programs are in ``age
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -48,6 +49,8 @@ _OPENS = ("open", "openat", "openat2", "creat")
 _OPEN_LOSS = "opens that fail, or with O_PATH; whether the file's own driver refuses afterwards"
 _CONNECT_LOSS = "whether the connect succeeded; unix sockets; datagrams without a connect"
 _SYSCALL_LOSS = "opens that fail; opens by 32-bit system calls; every system call of the host pays 100 to 190 ns"
+_PAGES_LOSS = "page faults of mapped artifacts"
+_FIRST_LOSS = "models without a name of one, when they are only mapped, read by io_uring, or in a zip"
 
 EFFECTS: tuple[Effect, ...] = (
     Effect("exec", (Door("tp_btf/sched_process_exec", ("on_exec",)),), required=True),
@@ -86,13 +89,29 @@ EFFECTS: tuple[Effect, ...] = (
         ),
     ),
     Effect("stop", (Door("tp_btf/signal_deliver", ("on_signal",)),)),
-    Effect("artifact_io", (Door("tp_btf/sys_enter, while a load is open", ("on_artifact_io",), "page faults of mapped artifacts",
-                                on_demand=True),)),
-    Effect("artifact_read", (Door("tp_btf/sys_exit, while a server starts or loads", ("on_first_read",),
-                                  "models without a name of one, when they are only mapped, or in a zip", on_demand=True),)),
+    Effect(
+        "artifact_io",
+        (Door("fentry/security_{file_permission,mmap_file}", ("on_file_access", "on_file_map"), _PAGES_LOSS),
+         Door("tp_btf/sys_enter, while a load is open", ("on_artifact_io",), f"{_PAGES_LOSS}; reads by io_uring",
+              on_demand=True)),
+    ),
+    Effect(
+        "artifact_read",
+        (Door("fexit/vfs_{read,readv}", ("on_read", "on_readv"), _FIRST_LOSS),
+         Door("fexit/vfs_read", ("on_read",), f"{_FIRST_LOSS}; or read by readv"),
+         Door("tp_btf/sys_exit, while a server starts or loads", ("on_first_read",),
+              f"{_FIRST_LOSS}; or in a server that has served for a while", on_demand=True)),
+    ),
     Effect("late_load", (Door("iter/task", ("late_load",)),)),
     Effect("unload", (Door("iter/task_vma", ("find_mapped", "unmapped"), "unloads of models that were read, not mapped"),)),
     Effect("sweep", (Door("syscall", ("sweep",)),), required=True),
     Effect("adopt", (Door("iter/task, iter/task_file, iter/task_vma",
                           ("adopt", "find_files", "find_maps", "announce", "rebuild")),)),
 )
+
+
+def opens_on_demand(effect: str, reports: Iterable[DoorReport]) -> bool:
+    """Whether an effect is seen here through a door that is attached and detached as needed."""
+    doors = {(e.name, door.name): door for e in EFFECTS for door in e.doors}
+    return any(report.effect == effect and (door := doors.get((effect, report.door))) is not None and door.on_demand
+               for report in reports)

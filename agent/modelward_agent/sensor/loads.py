@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import itertools
+import logging
 import struct
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from modelward_agent.sensor.kernel import Kernel
+
+log = logging.getLogger(__name__)
 
 LOOK_S = 2.0
 _LOOKS = 64
@@ -17,6 +22,21 @@ _LOOKS = 64
 _REGISTERED = 4096
 _RESIDENTS = 1024
 """``max_entries`` of the map."""
+_LATE = 1024
+_LATE_AT_ONCE = 64
+"""A round goes through all tasks of the host, once, whatever it asks for."""
+_GROUP = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """A process was found to load a model, in this thread."""
+
+    tgid: int
+    tid: int
+    device: int
+    inode: int
+    group: int
 
 
 class Loads:
@@ -27,24 +47,72 @@ class Loads:
         self._looked = time.monotonic()
         self._keys = ctypes.create_string_buffer(4 * _RESIDENTS)
         self._values = ctypes.create_string_buffer(4 * _RESIDENTS)
+        self._late: deque[_Late] = deque()
 
-    def register(self, found: Iterable[tuple[int, int]]) -> int:
-        """Files as (device, inode). The kernel forgets the least used ones when there are too many."""
+    def register(self, found: Iterable[tuple[int, int]], group: int = 0) -> int:
+        """Files as (device, inode). The kernel forgets the least used ones when there are too many.
+
+        Args:
+            group: for which alone they are artifacts; 0: for all.
+        """
         artifacts, taken = self._kernel.map("artifacts"), 0
         for device, inode in itertools.islice(found, _REGISTERED):
-            artifacts.update(_inode(device, inode), bytes(8))
+            artifacts.update(_inode(device, inode, group), bytes(8))
             taken += 1
         return taken
 
     def late(self, tid: int, device: int, inode: int) -> bool:
         """Begin a load on a thread; whether it was begun."""
-        late, key = self._kernel.map("late"), struct.pack("=I", tid)
-        late.update(key, _inode(device, inode))
+        return bool(self._begin({tid: _inode(device, inode)}))
+
+    def ask(self, found: Iterable[tuple[int, int, int, int, int]]) -> int:
+        """Loads to be begun by :meth:`begin_late`, as (process, thread, device, inode, group). Returns how many may wait."""
+        taken = 0
+        for each in found:
+            if len(self._late) >= _LATE:
+                break
+            self._late.append(_Late(*each))
+            taken += 1
+        return taken
+
+    def begin_late(self) -> None:
+        """Begin loads that wait, as many as one round can: one for each thread."""
+        if not self._late:
+            return
+        chosen: dict[int, _Late] = {}
+        left: deque[_Late] = deque()
+        while self._late:
+            each = self._late.popleft()
+            if each.tid in chosen or len(chosen) >= _LATE_AT_ONCE:
+                left.append(each)
+            else:
+                chosen[each.tid] = each
+        self._late = left
         try:
+            begun = self._begin({tid: _inode(each.device, each.inode) for tid, each in chosen.items()})
+        except OSError as e:
+            log.warning("loads that were found late are not begun", extra={"count": len(chosen), "reason": str(e)})
+            return
+        for tid, each in chosen.items():
+            if tid in begun:
+                # Only now, or the next read of it would begin a load that nobody found. What did not begin the kernel side may
+                # know better than by its number; and what one workload calls a model is none to others.
+                self.register([(each.device, each.inode)], each.group)
+            elif tid != each.tgid:
+                self._late.append(_Late(each.tgid, each.tgid, each.device, each.inode, each.group))
+
+    def _begin(self, wanted: Mapping[int, bytes]) -> set[int]:
+        """Begin a load on each thread; those on which it was begun. Others have ended, are not tracked or have that model."""
+        late = self._kernel.map("late")
+        keys = {tid: struct.pack("=I", tid) for tid in wanted}
+        try:
+            for tid, file in wanted.items():
+                late.update(keys[tid], file)
             self._kernel.programs["late_load"].iterate()
-            return late.lookup(key, 16)[:8] == bytes(8)
+            return {tid for tid, key in keys.items() if late.lookup(key, 16)[:8] == bytes(8)}
         finally:
-            late.delete(key)
+            for key in keys.values():
+                late.delete(key)
 
     def due(self) -> bool:
         """Whether it is time for another :meth:`look`."""
@@ -71,5 +139,5 @@ class Loads:
                     self._kernel.map("residents").delete(struct.pack("=I", pid))
 
 
-def _inode(device: int, inode: int) -> bytes:
-    return struct.pack("=QII", inode, device, 0)
+def _inode(device: int, inode: int, group: int = 0) -> bytes:
+    return struct.pack("=QII", inode, device, group & _GROUP)

@@ -55,6 +55,10 @@ class Predecessor(Reader):
         """Its successor knows them."""
         return 0
 
+    def late_loads(self, found: Iterable[tuple[int, int, int, int, int]]) -> int:
+        """Its processes are its successor's."""
+        return 0
+
     def canary(self, id: str) -> None:
         """Raises SensorError."""
         raise SensorError("an upgrade is under way")

@@ -84,7 +84,9 @@ class Probes:
         self._functions = kernel.map("probes").again()
         programs = {name: kernel.programs[name].again() for name in PROGRAMS}
         self._find = programs.pop("find_libraries")
-        self._files = ProbedFiles(programs, many=uprobes.for_many())
+        many = uprobes.for_many()
+        self._rights = privileges.PROBES if many else privileges.PROBES_ONE_BY_ONE
+        self._files = ProbedFiles(programs, many=many)
         self._processes: dict[int, _Process] = {}
         self._thread = threading.Thread(target=self._run, name="probes", daemon=True)
         self._thread.start()
@@ -122,7 +124,7 @@ class Probes:
             while not self._stop.is_set():
                 began = time.thread_time()
                 try:
-                    with privileges.borrowed(privileges.PROBES):
+                    with privileges.borrowed(self._rights):
                         self._work()
                 except OSError as e:
                     log.warning("probes cannot be looked after", extra={"reason": str(e)})

@@ -128,7 +128,8 @@ class ProbedFiles:
                                             many=self._many)
                     file.attached.add(name)
                 except OSError as e:
-                    file.problems.append(f"{name} in {file.name}: {e.strerror}")
+                    unless = " (before Linux 6.6 that wants CAP_SYS_ADMIN)" if e.errno == errno.EACCES and not self._many else ""
+                    file.problems.append(f"{name} in {file.name}: {e.strerror}{unless}")
         else:
             file.attached |= places.keys()
         return links

@@ -24,7 +24,7 @@ from modelward_agent.sensor.adopt import adopt_descendants, adopt_running, exclu
 from modelward_agent.sensor.attaching import Hooks
 from modelward_agent.sensor.canary import prove
 from modelward_agent.sensor.constants import Ring
-from modelward_agent.sensor.doors import DoorReport
+from modelward_agent.sensor.doors import DoorReport, opens_on_demand
 from modelward_agent.sensor.errors import SensorError
 from modelward_agent.sensor.host import require_host
 from modelward_agent.sensor.kernel import LIFECYCLE_MAPS, Kernel, about_this, load, pinned
@@ -167,9 +167,10 @@ class Sensor(Reader):
     def tick(self) -> None:
         """Make the transitions that are due because nothing happened (100 ms quiet). Cheap; to be called
         every 50 ms."""
-        open_scopes, made, _adopted, young = self._run_sweep()
-        self._demand("artifact_io", "on_artifact_io", open_scopes > 0)
-        self._demand("artifact_read", "on_first_read", young > 0)
+        any_open, made, _adopted, any_young = self._run_sweep()
+        self._demand("artifact_io", "on_artifact_io", any_open)
+        self._demand("artifact_read", "on_first_read", any_young)
+        self._loads.begin_late()
         if self._loads.due():
             self.look_for_unloads()
         if made != self._groups_settled:
@@ -185,11 +186,11 @@ class Sensor(Reader):
         if self._sees("unload"):
             self._loads.look(own_numbers=self._pid == os.getpid())
 
-    def _run_sweep(self) -> tuple[int, int, int, int]:
-        """Open scopes, groups ever made, tasks ever adopted, whether a group starts or loads."""
+    def _run_sweep(self) -> tuple[bool, int, int, bool]:
+        """Whether a scope is open, groups ever made, tasks ever adopted, whether a group is young."""
         self._kernel.programs["sweep"].run(self._sweep)
-        open_scopes, _live, made, adopted, self._pid, young = struct.unpack("=6I", self._sweep.raw)
-        return open_scopes, made, adopted, young
+        any_open, made, adopted, self._pid, young = struct.unpack("=5I", self._sweep.raw)
+        return bool(any_open), made, adopted, bool(young)
 
     def _adopted(self) -> int:
         return self._run_sweep()[2]
@@ -198,8 +199,9 @@ class Sensor(Reader):
         return any(report.effect == effect and report.door != "none" for report in self._kernel.about.doors)
 
     def _demand(self, effect: str, program: str, wanted: bool) -> None:
-        """Reads matter only while a server loads or starts, and watching them costs every system call of the host."""
-        if wanted and program not in self._demanded and self._sees(effect):
+        """Reads matter only while a server loads or starts: where watching them costs every system call of the host, it is for no
+        longer."""
+        if wanted and program not in self._demanded and opens_on_demand(effect, self._kernel.about.doors):
             self._demanded[program] = self._kernel.programs[program].attach()
         elif not wanted and program in self._demanded:
             self._demanded.pop(program).close()
@@ -219,6 +221,12 @@ class Sensor(Reader):
         not know for an artifact: opens a scope, marked reconstructed. False when the thread has ended, is not tracked, or its
         process has that model already."""
         return self._sees("late_load") and self._loads.late(tid or tgid, device, inode)
+
+    def late_loads(self, found: Iterable[tuple[int, int, int, int, int]]) -> int:
+        """The same for many, as (process, thread, device, inode, group), with the next calls of :meth:`tick`; then the file is an
+        artifact for that group. Where the thread has ended its process' main one is taken. Returns how many were taken on:
+        1,024 wait at most."""
+        return self._loads.ask(found) if self._sees("late_load") else 0
 
     def _skipped(self) -> int:
         return self._hooks.skipped()
