@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import resource
+import signal
 from collections.abc import Sequence
 
 from modelward_agent import privileges
 
+_SET_PDEATHSIG = 1
 _NOBODY = 65534
 _DESCRIPTORS = 4096
 """More than a worker ever has."""
 
+_libc = ctypes.CDLL(None, use_errno=True)
+
 
 def confine(kept: Sequence[int], *, memory: int, cpu_s: int) -> None:
     """Give up what is not needed to read open files: no user, group or capability of the host, no other descriptor but the
-    standard ones.
+    standard ones. And end when the thread that started this process does.
 
     Args:
         kept: the files, in ascending order.
@@ -48,3 +53,10 @@ def confine(kept: Sequence[int], *, memory: int, cpu_s: int) -> None:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     privileges.confine()
+    end_with_starter()
+
+
+def end_with_starter() -> None:
+    """Be killed when the thread ends that started this process: one that hangs must not outlive an agent that was killed. Whoever
+    becomes another user has to say it again."""
+    _libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -100,6 +100,7 @@ class Sender:
             await asyncio.gather(streaming, naming, return_exceptions=True)
             self._channel.flush()
             self._resolver.close()
+            self._enricher.close()
 
     # What a stream asks and reports (transport.connection.Source).
 

@@ -10,7 +10,7 @@ import os
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _LOOKUP, _FORGET, _GETATTR, _OPEN, _READ, _STATFS, _RELEASE, _FLUSH, _INIT, _DESTROY = 1, 2, 3, 14, 15, 17, 18, 25, 26, 38
@@ -41,9 +41,15 @@ def mounted(folder: Path, name: bytes, size: int, content: Callable[[int, int], 
     try:
         yield folder / os.fsdecode(name)
     finally:
+        # Whoever waits for an answer is let go once nothing has the device open, the thread in its read neither.
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, device, inheritable=False)
+        with suppress(OSError):
+            os.stat(folder / "wake up")
+        thread.join(10)
         _libc.umount2(os.fsencode(folder), _MNT_DETACH)
         os.close(device)
-        thread.join(10)
+        os.close(null)
 
 
 def _attributes(node: int, size: int) -> bytes:
@@ -58,6 +64,8 @@ def _serve(device: int, name: bytes, size: int, content: Callable[[int, int], by
         try:
             request = os.read(device, 1 << 20)
         except OSError:
+            return
+        if not request:
             return
         _, opcode, unique, node = struct.unpack_from("=IIQQ", request)
         body = request[40:]

@@ -17,9 +17,11 @@ from modelward_agent.enrich import inspection
 from modelward_agent.enrich.enricher import Enricher
 from modelward_agent.enrich.inspection import Inspector
 from modelward_agent.enrich.proc_files import ProcFiles
-from modelward_agent.enrich.workloads import Workload
+from modelward_agent.enrich.process_table import Program
+from modelward_agent.enrich.walking import Walks
+from modelward_agent.enrich.workloads import Kind, Workload
 from modelward_agent.sensor.constants import Phase
-from modelward_proto.kinds import Kind
+from modelward_proto.kinds import Kind as RecordKind
 
 from tests.unit.kernel_records import BOOT, batch, execd, record
 
@@ -61,12 +63,13 @@ def serve(started: list[subprocess.Popen[bytes]], folder: Path, *command: str) -
 def looked_at(pid: int) -> Workload:
     workload, inspector = Workload(), Inspector()
     assert inspector.look(workload, PROC.key(pid))
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while time.monotonic() < until:
-        for key, found in inspector.found():
-            workload.runs(found.runtime)
-            workload.holds(key, found.gpus, lambda _: True)
-            return workload
+        for _, found in inspector.found():
+            if found.runtime is not None:
+                workload.runs(found.runtime)
+                inspector.close()
+                return workload
         time.sleep(0.01)
     raise TimeoutError("the look found nothing")
 
@@ -113,10 +116,10 @@ def test_rows_of_a_server_that_serves_do_not_say_what_it_is(started: list[subpro
     program, script = os.path.realpath(sys.executable), BIN / "uvicorn"
     enricher = Enricher(boot_id=BOOT)
     enricher.enrich(batch(execd(os.fsencode(program), b"python", os.fsencode(script), b"app:app", key=key, root=key)))
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     row: dict[str, object] = {}
     while time.monotonic() < until and "+" not in str(row.get("workload_runtime")):
-        served = record(Kind.LIFECYCLE, key=key, root=key, at=300_000_000_000, phase=Phase.SERVE, to_phase=Phase.SERVE)
+        served = record(RecordKind.LIFECYCLE, key=key, root=key, at=300_000_000_000, phase=Phase.SERVE, to_phase=Phase.SERVE)
         [row] = enricher.enrich(batch(served)).to_pylist()
     assert row["workload_runtime"] == "uvicorn + scikit-learn"
     assert row["workload_runtime_version"] == f"{version('uvicorn')} + {version('scikit-learn')}"
@@ -126,30 +129,40 @@ def test_a_process_is_looked_at_for_every_batch(monkeypatch: pytest.MonkeyPatch)
     looks: list[tuple[int, int]] = []
     look = Inspector.look
 
-    def counted(self: Inspector, workload: Workload, key: tuple[int, int], asked: bytes = b"") -> bool:
+    def counted(self: Inspector, workload: Workload, key: tuple[int, int], program: Program, *, ready: bool) -> bool:
         looks.append(key)
-        return look(self, workload, key, asked)
+        return look(self, workload, key, program, ready=ready)
 
     monkeypatch.setattr(Inspector, "look", counted)
     own, enricher = PROC.key(os.getpid()), Enricher(boot_id=BOOT)
     for at in range(20):
         phase = Phase.START if at < 10 else Phase.SERVE
-        enricher.enrich(batch(record(Kind.FILE_OPEN, b"/x", key=own, root=own, at=300_000_000_000 + at, phase=phase)))
+        enricher.enrich(batch(record(RecordKind.FILE_OPEN, b"/x", key=own, root=own, at=300_000_000_000 + at, phase=phase)))
     assert looks == [own, own]
 
 
-def test_a_process_that_hangs_its_readers_holds_up_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    release = threading.Event()
-    monkeypatch.setattr(ProcFiles, "text", lambda *_: release.wait(60) and None)
-    inspector, own = Inspector(), PROC.key(os.getpid())
-    done = [inspector.look(Workload(), own) for _ in range(50)]
-    assert done.count(True) <= inspection._HANGING
+class Unasked(Walks):
+    """Knows already what every process runs."""
+
+    def ask(self, workload: Workload, of: Kind, key: tuple[int, int], asked: bytes) -> bool:
+        return True
+
+
+def test_a_process_that_hangs_its_readers_holds_up_events_or_other_workloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    release, own = threading.Event(), PROC.key(os.getpid())
+    look = Inspector._look
+    monkeypatch.setattr(Inspector, "_look", lambda self, of, key: release.wait(60) if of.id == "bad" else look(self, of, key))
+    inspector = Inspector(walks=Unasked(Path("/proc")))
+    bad, good = Workload(id="bad"), Workload(id="good")
+    assert [inspector.look(bad, own) for _ in range(50)] == [True] + [False] * 49
+    assert inspector.look(good, own)
+    assert [(key, found.workload.id) for key, found in inspector.found()] == [(own, "good")]
     release.set()
 
 
 def test_a_server_that_starts_itself_again_and_again_takes_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Inspector, "_look", lambda *_: time.sleep(0.02))
-    inspector, workload = Inspector(), Workload()
+    monkeypatch.setattr(Inspector, "_look", lambda *_: time.sleep(0.005))
+    inspector, workload = Inspector(walks=Unasked(Path("/proc"))), Workload()
     taken = sum(inspector.look(workload, (number, 1)) for number in range(1000))
     assert taken <= inspection._LOOKS
-    assert sum(inspector.look(Workload(), (number, 1)) for number in range(1000)) < 200
+    assert sum(inspector.look(Workload(), (number, 1)) for number in range(1000)) < 250

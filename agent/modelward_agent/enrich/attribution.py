@@ -89,6 +89,11 @@ class Attribution:
         self._inspector = Inspector(proc) if proc is not None else None
         self._containers: dict[int, Container] = {}
 
+    def close(self) -> None:
+        """Nothing is asked of /proc any more."""
+        if self._inspector is not None:
+            self._inspector.close()
+
     def entity_id(self, key: Key) -> str:
         """The process key as text; empty for no process."""
         return f"{self.boot_id[:8]}-{key[0]}-{key[1]}" if key != NO_KEY else ""
@@ -159,12 +164,13 @@ class Attribution:
         wanted = (IMAGE if leading else 0) | (READY if sighting.ready else 0)
         worth = leading or program.runtime_rank > 0
         due = sighting.group and worth and not process.exited_ns and wanted & ~process.looked
-        if due and inspector.look(workload, process.key, program.asked):
+        if due and inspector.look(workload, process.key, program, ready=sighting.ready):
             process.looked |= wanted
         for key, findings in inspector.found():
-            of = findings.workload
-            of.runs(findings.runtime)
-            of.holds(key, findings.gpus, self._alive)
+            if findings.runtime is not None:
+                findings.workload.runs(findings.runtime)
+            if findings.gpus is not None:
+                findings.workload.holds(key, findings.gpus, self._alive)
 
     def _alive(self, key: Key) -> bool:
         process = self.table.get(key)

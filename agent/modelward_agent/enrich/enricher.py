@@ -81,6 +81,10 @@ class Enricher:
         """Artifacts that began a model instance since the last call, each instance once."""
         return self._loads.take()
 
+    def close(self) -> None:
+        """Nothing is enriched any more."""
+        self._boot.close()
+
     def bind(self, instance: int, identity: Identity) -> None:
         """From now on rows whose origin is that instance name the model."""
         self._models[instance] = identity.id
@@ -120,6 +124,7 @@ class Enricher:
         """Process keys hold within one boot: records of an earlier one get a table of their own, and
         nothing from /proc."""
         if boot_id != self._boot.boot_id:
+            self._boot.close()
             self._boot = Attribution(boot_id, self._proc if boot_id == self._boot_id else None)
 
 

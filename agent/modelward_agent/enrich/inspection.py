@@ -1,7 +1,9 @@
-"""Looks at living processes in /proc for what they run and which GPUs they hold, without letting a hostile one hold up events.
+"""Looks at living processes for what they run and which GPUs they hold, without letting a hostile one hold up events or the looks
+at others.
 
-A look takes milliseconds; reading a process' maps can hang as long as that process wants. So each runs in a thread, for which
-the caller waits a moment: what comes later is taken up at the next occasion, and all looks together have a share of the time.
+What they run is found out by processes that can be killed (:mod:`.walking`). Which GPUs they hold is told by what the kernel has
+of their descriptors, in milliseconds; that is read in a thread, for which the caller waits a moment. What comes later is taken
+up at the next occasion. All looks together have a share of the time, and one that hangs stops those of its own workload alone.
 """
 
 from __future__ import annotations
@@ -13,57 +15,60 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelward_agent.enrich.gpus import held_gpus
-from modelward_agent.enrich.packages import MAPS_BYTES, look_up, mapped_files
-from modelward_agent.enrich.proc_files import ProcFiles, Seen
-from modelward_agent.enrich.process_table import Key
-from modelward_agent.enrich.runtime import Runtime, guess, is_spawned, recognise
-from modelward_agent.enrich.runtime_names import VERSION_FILES
+from modelward_agent.enrich.proc_files import ProcFiles
+from modelward_agent.enrich.process_table import NO_PROGRAM, Key, Program
+from modelward_agent.enrich.runtime import Runtime
+from modelward_agent.enrich.walking import Walks, kind
 from modelward_agent.enrich.workloads import Workload
-from modelward_agent.identity.opening import places
 
 _PATIENCE_S = 0.05
-_HANGING = 4
+_HANGING = 32
 _BURST_S = 1.0
 _SHARE = 0.02
 """Of the time, spent on looks in the long run; as much as ``_BURST_S`` at once."""
 _LOOKS = 64
 _RARELY_S = 60.0
-_SPAWNS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a look found, and of which workload."""
+    """What a look found of a process, and whose process it is. None: nothing new."""
 
     workload: Workload
-    runtime: Runtime
-    gpus: tuple[str, ...]
+    runtime: Runtime | None = None
+    gpus: tuple[str, ...] | None = None
 
 
 class Inspector:
-    """Bounded in threads and time. Not for use by several threads."""
+    """Bounded in threads, processes and time. Not for use by several threads."""
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
+    def __init__(self, proc: Path = Path("/proc"), walks: Walks | None = None) -> None:
+        """``walks``: who finds out what processes run; by default one of its own."""
         self._proc = proc
         self._files = ProcFiles(proc)
+        self._walks = walks or Walks(proc)
         self._answers: queue.SimpleQueue[tuple[Key, Findings]] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[str, threading.Thread] = {}
+        """The last one of each workload, while it runs."""
         self._left_s = _BURST_S
         self._counted_at = time.monotonic()
 
-    def look(self, workload: Workload, key: Key, asked: bytes = b"") -> bool:
-        """Look at a process of a workload, unless there is no time for that now. ``asked``: the name given to execve."""
+    def look(self, workload: Workload, key: Key, program: Program = NO_PROGRAM, *, ready: bool = False) -> bool:
+        """Look at a process of a workload, unless there is no time for that now. ``ready``: it is through with loading."""
         now = time.monotonic()
         self._left_s = min(_BURST_S, self._left_s + (now - self._counted_at) * _SHARE)
         self._counted_at = now
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        if self._left_s <= 0 or len(self._threads) >= _HANGING or now < workload.look_at:
+        self._threads = {of: thread for of, thread in self._threads.items() if thread.is_alive()}
+        if self._left_s <= 0 or now < workload.look_at or workload.id in self._threads or len(self._threads) >= _HANGING:
+            return False
+        of = kind(workload, key, program, self._files.mounts(key[0]), ready=ready)
+        if not self._walks.ask(workload, of, key, program.asked):
             return False
         workload.looks += 1
         if workload.looks >= _LOOKS:
             workload.look_at = now + _RARELY_S
-        thread = threading.Thread(target=self._look, args=(workload, key, asked), name="inspection", daemon=True)
-        self._threads.append(thread)
+        thread = threading.Thread(target=self._look, args=(workload, key), name="gpus", daemon=True)
+        self._threads[workload.id] = thread
         thread.start()
         thread.join(_PATIENCE_S)
         self._left_s -= time.monotonic() - now
@@ -71,48 +76,19 @@ class Inspector:
 
     def found(self) -> list[tuple[Key, Findings]]:
         """What looks found since the last call."""
-        found: list[tuple[Key, Findings]] = []
+        found = [(key, Findings(walked.workload, walked.runtime)) for key, walked in self._walks.found()]
         while not self._answers.empty():
             found.append(self._answers.get())
         return found
 
-    def _look(self, workload: Workload, key: Key, asked: bytes) -> None:
-        seen = self._files.process(*key)
-        if seen is None:
+    def close(self) -> None:
+        """Nothing is looked at any more."""
+        self._walks.close()
+
+    def _look(self, workload: Workload, key: Key) -> None:
+        if not self._files.lives(*key):
             return
-        runtime = self._runtime(key, seen, asked)
         gpus = held_gpus(key[0], self._proc)
         # Still the process that was meant: another one may have got its pid in the middle.
-        if self._files.key(key[0])[1] and self._files.process(*key) is not None:
-            self._answers.put((key, Findings(workload, runtime, gpus)))
-
-    def _runtime(self, key: Key, seen: Seen, asked: bytes) -> Runtime:
-        maps = self._files.text(*key, "maps", MAPS_BYTES) or b""
-        path = seen.path.decode("utf-8", "replace")
-        own = guess(path, seen.arguments)
-        starter = self._starter(seen)
-        known = max(own, guess(path, starter.arguments), key=lambda found: found[1])
-        found = places(*key, self._proc)
-        try:
-            if len(found) < 2:
-                return Runtime(*known)
-            cwd = self._files.working_folder(key[0])
-            runtime = recognise(known, path, look_up(found[0], mapped_files(maps), seen.path, starter.arguments, cwd, asked))
-            if not runtime.version and (file := VERSION_FILES.get(runtime.name)):
-                version = found[0].read(file, 64).decode("ascii", "replace").strip()
-                runtime = Runtime(runtime.name, runtime.rank, version if version.isprintable() else "", runtime.frameworks)
-            return runtime
-        finally:
-            for place in found:
-                place.close()
-
-    def _starter(self, seen: Seen) -> Seen:
-        """Whose script a process of Python's multiprocessing runs; any other process itself."""
-        for _ in range(_SPAWNS):
-            if not is_spawned(seen.arguments):
-                return seen
-            above = self._files.process(*self._files.key(seen.parent_pid))
-            if above is None:
-                return seen
-            seen = above
-        return seen
+        if self._files.lives(*key):
+            self._answers.put((key, Findings(workload, gpus=gpus)))

@@ -1,22 +1,26 @@
 """Which Python packages and libraries a process uses, from the files it maps and the names of package metadata folders.
 
 Everything here is said by the workload: it is for people to read, and nothing is opened but folders below the process's own
-root and, bounded, the script it runs. Nothing is executed.
+root and, bounded, the script it runs. Nothing is executed. What is opened may hang as long as the workload likes: this is for a
+process that can be killed.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from modelward_agent.identity.opening import Place
+from modelward_agent.enrich.runtime_names import VERSION_FILES
+from modelward_agent.identity.opening import Place, names_in
 
 MAPS_BYTES = 4 << 20
 _FILES = 8192
 _FOLDERS = 8
 _ENTRIES = 8192
 _SCRIPT_BYTES = 65536
+_VERSION_BYTES = 64
 _SITE = re.compile(rb"(/(?:[^/]+/)*?(?:site|dist)-packages)/([^/]+)")
 _LIBRARY = re.compile(
     rb"([A-Za-z0-9_+.-]{1,64}?)(?:-[0-9a-f]{8})?(?:\.cpython-[^.]+|\.abi3)?\.so(?:\.([0-9]+(?:\.[0-9]+)+))?(?:\.[0-9]+)*\Z"
@@ -38,6 +42,8 @@ class Used:
     """of the distributions installed where it takes packages from"""
     imports: frozenset[str] = frozenset()
     """top-level modules that its script names in import statements"""
+    images: Mapping[str, str] = field(default_factory=dict)
+    """versions of servers whose own image says them in a file"""
 
 
 def mapped_files(maps: bytes) -> list[bytes]:
@@ -54,7 +60,8 @@ def mapped_files(maps: bytes) -> list[bytes]:
 
 
 def look_up(
-    place: Place, mapped: Sequence[bytes], program: bytes, arguments: Sequence[bytes], cwd: bytes, asked: bytes = b""
+    place: Place, mapped: Sequence[bytes], program: bytes, arguments: Sequence[bytes], cwd: bytes, asked: bytes = b"",
+    opened: Callable[[Sequence[int]], None] = lambda _: None,
 ) -> Used:
     """What a process uses.
 
@@ -64,6 +71,7 @@ def look_up(
         program: its resolved program file.
         cwd: its working folder, for a script with a relative name.
         asked: the name that was given to execve, which shows the environment of an interpreter that is a link; may be empty.
+        opened: told of the descriptors of all that is going to be read, in ascending order; nothing is opened after that.
     """
     packages: set[str] = set()
     libraries: dict[str, str] = {}
@@ -78,12 +86,22 @@ def look_up(
     script = _script(arguments) if _VERSIONED.match(program[program.rfind(b"/") + 1 :]) else b""
     for folder in _installed(place, program, asked, arguments, script):
         folders[folder] = None
-    return Used(
-        packages=frozenset(packages),
-        libraries=libraries,
-        versions=_versions(place, list(folders)[:_FOLDERS]),
-        imports=_imports(place, script, cwd),
-    )
+    held = [place.folder(folder) for folder in list(folders)[:_FOLDERS]]
+    text = place.file(script if script.startswith(b"/") else cwd.rstrip(b"/") + b"/" + script) if script else -1
+    images = {name: place.file(path) for name, path in VERSION_FILES.items()}
+    kept = sorted(fd for fd in (*held, text, *images.values()) if fd >= 0)
+    try:
+        opened(kept)
+        return Used(
+            packages=frozenset(packages),
+            libraries=libraries,
+            versions=_versions(held),
+            imports=frozenset(normal(name) for name in _IMPORT.findall(_start(text, _SCRIPT_BYTES))),
+            images={name: version for name, fd in images.items() if (version := _line(_start(fd, _VERSION_BYTES)))},
+        )
+    finally:
+        for fd in kept:
+            os.close(fd)
 
 
 def normal(name: bytes) -> str:
@@ -91,11 +109,11 @@ def normal(name: bytes) -> str:
     return re.sub(r"[-_.]+", "_", name.decode("ascii", "replace")).lower()
 
 
-def _versions(place: Place, folders: Iterable[bytes]) -> dict[str, str]:
+def _versions(folders: Iterable[int]) -> dict[str, str]:
     """Versions by distribution; the first folder that has one counts, as it does for an import."""
     found: dict[str, str] = {}
     for folder in folders:
-        for name in place.names(folder, _ENTRIES):
+        for name in names_in(folder, _ENTRIES) if folder >= 0 else ():
             if match := _METADATA.match(name):
                 found.setdefault(normal(match[1]), _decoded(match[2]))
     return found
@@ -135,11 +153,16 @@ def _script(arguments: Sequence[bytes]) -> bytes:
     return b""
 
 
-def _imports(place: Place, script: bytes, cwd: bytes) -> frozenset[str]:
-    if not script:
-        return frozenset()
-    path = script if script.startswith(b"/") else cwd.rstrip(b"/") + b"/" + script
-    return frozenset(normal(name) for name in _IMPORT.findall(place.read(path, _SCRIPT_BYTES)))
+def _start(fd: int, most: int) -> bytes:
+    try:
+        return os.read(fd, most) if fd >= 0 else b""
+    except OSError:
+        return b""
+
+
+def _line(text: bytes) -> str:
+    version = text.decode("ascii", "replace").strip()
+    return version if version.isprintable() else ""
 
 
 def _decoded(text: bytes | None) -> str:

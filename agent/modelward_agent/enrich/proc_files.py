@@ -32,8 +32,10 @@ class Seen:
 class ProcFiles:
     """Reads /proc/PID. Answers are None when the process is gone or its pid belongs to another one now."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, may_hang: bool = False) -> None:
+        """``may_hang``: the caller is a process that somebody kills when it hangs, so nothing is given up early."""
         self._root = os.fspath(root)
+        self._may_hang = may_hang
         self._hanging: list[threading.Thread] = []
 
     def process(self, pid: int, start_ns: int) -> Seen | None:
@@ -71,6 +73,18 @@ class ProcFiles:
         except OSError:
             return b""
 
+    def lives(self, pid: int, start_ns: int) -> bool:
+        """Whether the process with that start time is there, to the clock tick."""
+        stat = self._stat(pid)
+        return stat is not None and stat[0] == start_ns // _TICK_NS
+
+    def mounts(self, pid: int) -> str:
+        """Which mount namespace it is in; empty when the process is gone."""
+        try:
+            return os.readlink(f"{self._root}/{pid}/ns/mnt")
+        except OSError:
+            return ""
+
     def entered(self, key: tuple[int, int], parent: tuple[int, int]) -> bool:
         """Whether a process was put into a pid namespace from outside, as ``docker exec`` and probes do.
 
@@ -99,6 +113,8 @@ class ProcFiles:
 
         So a thread waits for it, for a while. A few that hang are left behind; then no command line is read.
         """
+        if self._may_hang:
+            return self._read(pid, "cmdline", _ARGUMENTS) or b""
         self._hanging = [thread for thread in self._hanging if thread.is_alive()]
         if len(self._hanging) >= _HANGING:
             return b""

@@ -81,7 +81,7 @@ def recognise(known: tuple[str, int], path: str, used: Used) -> Runtime:
     if rank <= INTERPRETER and frameworks and frameworks[0][0] in OWN_SERVERS:
         (name, _), *rest = frameworks
         rank, frameworks = SPECIFIC, tuple(rest)
-    return Runtime(name, rank, _version(name, rank, path, used.versions), frameworks)
+    return Runtime(name, rank, _version(name, rank, path, used.versions) or used.images.get(name, ""), frameworks)
 
 
 def shown(runtime: Runtime) -> tuple[str, str]:

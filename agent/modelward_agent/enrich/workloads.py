@@ -13,6 +13,9 @@ from modelward_agent.enrich.gpus import joined
 from modelward_agent.enrich.process_table import NO_KEY, Key
 from modelward_agent.enrich.runtime import Runtime, join, shown
 
+Kind = tuple[str, str, str, bool, bool]
+"""What processes that run the same have in common, see :mod:`modelward_agent.enrich.walking`."""
+
 _FOLDERS = 64
 _HOLDERS = 256
 _ENDPOINTS = 4096
@@ -51,6 +54,12 @@ class Workload:
     looks: int = 0
     look_at: float = 0.0
     """After many looks at its processes: not before then."""
+    kinds: dict[Kind, None] = field(default_factory=dict)
+    """Of its processes, those of which it is known what they run."""
+    walks: int = 0
+    """So often that was looked for."""
+    walk_at: float = 0.0
+    """After several times: not before then."""
     gpu_holders: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     model_folders: dict[bytes, None] = field(default_factory=dict)
 

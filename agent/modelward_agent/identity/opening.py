@@ -83,16 +83,9 @@ class Place:
 
     def read(self, path: bytes, most: int) -> bytes:
         """The start of a regular file; empty when there is none."""
-        try:
-            fd = self.reference(path)
-        except (OSError, ValueError):
+        file = self.file(path)
+        if file < 0:
             return b""
-        try:
-            file = readable(fd)
-        except (OSError, ArtifactError):
-            return b""
-        finally:
-            os.close(fd)
         try:
             return os.read(file, most)
         except OSError:
@@ -100,28 +93,59 @@ class Place:
         finally:
             os.close(file)
 
-    def names(self, path: bytes, most: int) -> list[bytes]:
-        """Names in a folder, at most so many; none when it is no folder."""
-        found: list[bytes] = []
+    def file(self, path: bytes) -> int:
+        """A descriptor to read a regular file by; -1 when there is none."""
         try:
             fd = self.reference(path)
         except (OSError, ValueError):
-            return found
+            return -1
         try:
-            with os.scandir(f"/proc/self/fd/{fd}".encode()) as entries:
-                for entry in entries:
-                    if len(found) >= most:
-                        break
-                    found.append(entry.name)
-        except OSError:
-            pass
+            return readable(fd)
+        except (OSError, ArtifactError):
+            return -1
         finally:
             os.close(fd)
-        return sorted(found)
+
+    def folder(self, path: bytes) -> int:
+        """A descriptor to list a folder by; -1 when there is none."""
+        try:
+            fd = self.reference(path)
+        except (OSError, ValueError):
+            return -1
+        try:
+            return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return -1
+        finally:
+            os.close(fd)
+
+    def names(self, path: bytes, most: int) -> list[bytes]:
+        """Names in a folder, at most so many; none when it is no folder."""
+        fd = self.folder(path)
+        if fd < 0:
+            return []
+        try:
+            return names_in(fd, most)
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         """Give the root's descriptor back."""
         os.close(self.root)
+
+
+def names_in(fd: int, most: int) -> list[bytes]:
+    """Names in an open folder, at most so many, sorted."""
+    found: list[bytes] = []
+    try:
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                if len(found) >= most:
+                    break
+                found.append(os.fsencode(entry.name))
+    except OSError:
+        pass
+    return sorted(found)
 
 
 def places(pid: int, start_ns: int, proc: Path = Path("/proc")) -> list[Place]:

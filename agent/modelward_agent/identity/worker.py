@@ -19,7 +19,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from modelward_agent.confinement import confine
+from modelward_agent.confinement import confine, end_with_starter
 from modelward_agent.identity.formats import read_facts
 from modelward_agent.identity.hashing import FileChanged, sha256
 from modelward_agent.identity.header import Facts
@@ -36,6 +36,7 @@ _DESCRIPTORS = 4096
 def main() -> int:
     """Do one job. Exit status 0 even when nothing could be read: that is an answer too."""
     yield_to_all()
+    end_with_starter()
     with contextlib.suppress(OSError, ValueError):
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _DESCRIPTORS), most))
