@@ -2,8 +2,8 @@
 
 A message is a JSON list whose first item names it, or ``R`` and the bytes of a record. From the sender: ``stream up problem``,
 ``reading number|null``, ``sent|stored|quarantined|corrupt number kinds reason``, ``canary id``, ``artifacts [[device,
-inode], ...]`` and records to spool. From the drainer: ``begin settings``, ``spooled name``, ``status values``,
-``result id error`` and ``stop``.
+inode], ...]``, ``late [[process, thread, device, inode, group], ...]`` and records to spool. From the drainer: ``begin
+settings``, ``spooled name``, ``status values``, ``result id error`` and ``stop``.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Channel:
         self.socket = end
         end.setblocking(False)
         self._unsent: deque[bytes] = deque()
+        self.garbled = 0
+        """What the other end said that is no message."""
 
     @classmethod
     def pair(cls) -> tuple[Channel, socket.socket]:
@@ -63,13 +65,13 @@ class Channel:
             self._unsent.popleft()
 
     def receive(self) -> list[list[Any] | bytes]:
-        """All messages that are there: lists, and records as bytes.
+        """All messages that are there: lists, and records as bytes. What is neither is left out and counted.
 
         Raises:
             ChannelClosed: the other end is gone, and everything it said was read before.
         """
         messages: list[list[Any] | bytes] = []
-        while len(messages) < 4096:
+        for _ in range(4096):
             try:
                 raw = self.socket.recv(MAX_MESSAGE)
             except (BlockingIOError, InterruptedError):
@@ -80,7 +82,12 @@ class Channel:
                 if messages:
                     break
                 raise ChannelClosed("end of file")
-            messages.append(raw[1:] if raw[:1] == _RECORD else json.loads(raw))
+            if raw[:1] == _RECORD:
+                messages.append(raw[1:])
+            elif (message := _parsed(raw)) is not None:
+                messages.append(message)
+            else:
+                self.garbled += 1
         return messages
 
     def close(self) -> None:
@@ -96,3 +103,11 @@ class Channel:
             self._unsent.clear()
             return False
         return True
+
+
+def _parsed(raw: bytes) -> list[Any] | None:
+    try:
+        message = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return message if isinstance(message, list) and message and isinstance(message[0], str) else None

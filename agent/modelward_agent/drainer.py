@@ -69,6 +69,7 @@ class Source(Protocol):
     def canary(self, id: str) -> None: ...
     def declare(self, hint: Hint) -> None: ...
     def register_artifacts(self, found: Iterable[tuple[int, int]]) -> int: ...
+    def late_loads(self, found: Iterable[tuple[int, int, int, int, int]]) -> int: ...
     def detach(self) -> None: ...
     def close(self) -> None: ...
     def leave(self) -> None: ...
@@ -86,6 +87,8 @@ class Drainer:
         self._mode, self._reason = mode, reason
         self._writer = writer
         self._sender = sender
+        self._nonsense = 0
+        """How much the sender said that is no message."""
         self._proof = proof or Proof()
         self._hints = hints or Hints("")
         self._pending = Pending(writer.layout)
@@ -252,26 +255,38 @@ class Drainer:
             if isinstance(message, bytes):
                 self._identity(message)
                 continue
-            what, *rest = message
-            if what == "stream":
-                self._sender.stream_up, self._sender.problem = rest
-            elif what == "reading":
-                self._sender.begins(rest[0])
-            elif what == "sent":
-                self._sender.begins(None)
-                self._writer.sent(rest[0], rest[1])
-            elif what == "stored":
-                self._writer.stored(rest[0], rest[1])
-            elif what == "quarantined":
-                log.error("the collector set a batch aside", extra={"batch": rest[0], "reason": rest[2]})
-                self._writer.quarantined(rest[0], rest[1])
-            elif what == "corrupt":
-                self._sender.begins(None)
-                self._writer.corrupt(rest[0], rest[2], rest[1])
-            elif what == "artifacts":
-                self._sensor.register_artifacts([(device, inode) for device, inode in rest[0]])
-            elif what == "canary":
-                self._sender.tell("result", rest[0], self._canary(rest[0]))
+            try:
+                self._obey(*message)
+            except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as e:
+                # The sender reads what workloads and the network say: whatever became of it, draining goes on.
+                self._nonsense += 1
+                log.debug("the sender said what is no message", extra={"reason": str(e)[:200]})
+
+    def _obey(self, what: str, *rest: Any) -> None:
+        """Do what a message of the sender says. Raises TypeError, ValueError, LookupError and so on: it is none."""
+        if what == "stream":
+            up, problem = rest
+            self._sender.stream_up, self._sender.problem = bool(up), str(problem)
+        elif what == "reading":
+            self._sender.begins(rest[0])
+        elif what == "sent":
+            self._sender.begins(None)
+            self._writer.sent(rest[0], rest[1])
+        elif what == "stored":
+            self._writer.stored(rest[0], rest[1])
+        elif what == "quarantined":
+            log.error("the collector set a batch aside", extra={"batch": rest[0], "reason": rest[2]})
+            self._writer.quarantined(rest[0], rest[1])
+        elif what == "corrupt":
+            self._sender.begins(None)
+            self._writer.corrupt(rest[0], rest[2], rest[1])
+        elif what == "artifacts":
+            self._sensor.register_artifacts([(_u32(device), _u64(inode)) for device, inode in rest[0]])
+        elif what == "late":
+            self._sensor.late_loads([(_u32(tgid), _u32(tid), _u32(device), _u64(inode), _u64(group))
+                                     for tgid, tid, device, inode, group in rest[0]])
+        elif what == "canary":
+            self._sender.tell("result", rest[0], self._canary(rest[0]))
 
     def _canary(self, id: str) -> str:
         """Provoke the effect of a test alert. Empty when it was done, else why not."""
@@ -336,7 +351,7 @@ class Drainer:
         ledger += [("drained", kind, count) for kind, count in waiting.items()]
         emptied = EMPTIED if self._reading.orphaned else ""
         problems = [
-            self._writer.disk_problem, self._writer.damage, emptied, self._sender.problem, self._proof.problem
+            self._writer.disk_problem, self._writer.damage, emptied, self._sender.problem, self._proof.problem, self._garbled()
         ]
         return {
             "ledger": ledger,
@@ -349,6 +364,10 @@ class Drainer:
             "mode": self._mode,
             "mode_reason": self._reason,
         }
+
+    def _garbled(self) -> str:
+        count = self._nonsense + self._sender.garbled
+        return f"the sender said {count} times what is no message: what it meant is lost" if count else ""
 
     def _finish(self, keep_hooks: bool) -> None:
         """Spool all there is, give the sender a moment to deliver it, and leave the spool as the next start wants it."""
@@ -375,3 +394,18 @@ class Drainer:
                 break
         self._status()
         self._close_batch()
+
+
+def _u32(value: Any) -> int:
+    return _whole(value, 1 << 32)
+
+
+def _u64(value: Any) -> int:
+    return _whole(value, 1 << 64)
+
+
+def _whole(value: Any, end: int) -> int:
+    """Raises ValueError: it is no number below ``end``."""
+    if type(value) is not int or not 0 <= value < end:
+        raise ValueError("no number of the kernel's")
+    return value

@@ -56,6 +56,9 @@ class NoSensor:
     def register_artifacts(self, found: Iterable[tuple[int, int]]) -> int:
         return 0
 
+    def late_loads(self, found: Iterable[tuple[int, int, int, int, int]]) -> int:
+        return 0
+
     def detach(self) -> None:
         return
 

@@ -20,6 +20,7 @@ from modelward_proto.v1 import stream_pb2 as pb
 from modelward_agent.commands import Commands
 from modelward_agent.control import Channel, ChannelClosed
 from modelward_agent.enrich.enricher import Enricher
+from modelward_agent.identity.recogniser import Recogniser
 from modelward_agent.identity.resolver import Resolver, identity_record
 from modelward_agent.identity.unfinished import Unfinished
 from modelward_agent.sensor import records
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 STOP_S = 8.0
 RESULTS_EVERY_S = 0.2
 MAX_BACKLOG = 4096
+LATE_AT_ONCE = 256
 MAX_SHORT = 5
 """A batch for which there was no memory this often is not to hold back all others."""
 MAX_PAYLOAD_BYTES = 40 << 20
@@ -54,7 +56,8 @@ class Sender:
     """Source of a stream's batches, and the drainer's correspondent."""
 
     def __init__(
-        self, channel: Channel, begin: dict[str, Any], layout: Layout, enricher: Enricher, resolver: Resolver
+        self, channel: Channel, begin: dict[str, Any], layout: Layout, enricher: Enricher, resolver: Resolver,
+        recogniser: Recogniser,
     ) -> None:
         self._channel = channel
         self._begin = begin
@@ -68,6 +71,7 @@ class Sender:
         self._reader = SpoolReader(folder, layout)
         self._enricher = enricher
         self._resolver = resolver
+        self._recogniser = recogniser
         self._unfinished = Unfinished(folder.path / "unfinished", begin["boot_id"])
         for artifact in self._unfinished.load():
             resolver.submit(artifact)
@@ -99,6 +103,7 @@ class Sender:
             naming.cancel()
             await asyncio.gather(streaming, naming, return_exceptions=True)
             self._channel.flush()
+            self._recogniser.close()
             self._resolver.close()
             self._enricher.close()
 
@@ -124,7 +129,7 @@ class Sender:
             doors=[pb.Door(**door) for door in doors],
             spool_bytes=status["spool_bytes"], spool_limit_bytes=self._limit_bytes,
             tracked_processes=self._enricher.processes, oldest_unacked_age_ns=self._reader.oldest_age_ns(),
-            problems=[*status["problems"], *self._forgotten(), *self._resolver.problems()],
+            problems=[*status["problems"], *self._forgotten(), *self._resolver.problems(), *self._recogniser.problems()],
             mode=MODES[status["mode"]], mode_reason=status["mode_reason"], results=self._commands.results(),
         )
 
@@ -207,6 +212,10 @@ class Sender:
         rows = self._enricher.enrich(batch)
         for artifact in self._enricher.wanted():
             self._resolver.submit(artifact)
+        opened, written, passed_over = self._enricher.candidates()
+        self._recogniser.written(written)
+        self._recogniser.submit(opened)
+        self._recogniser.pass_over(passed_over)
         # Before it can be stored: then nobody reads this batch again.
         self._unfinished.save(self._resolver.unfinished())
         arrow = to_ipc(rows)
@@ -264,6 +273,12 @@ class Sender:
                 self._channel.record(identity_record(artifact.instance, artifact, identity))
             if files := self._resolver.registrations():
                 self._channel.tell("artifacts", files)
+            if self._channel.backlog < MAX_BACKLOG and (found := self._recogniser.found()):
+                # Before the drainer hears of them: what the kernel side then tells of the load comes without their paths.
+                self._enricher.recognised(found)
+                for first in range(0, len(found), LATE_AT_ONCE):
+                    self._channel.tell("late", [[each.pid, each.tid, each.device, each.inode, each.group]
+                                                for each in found[first : first + LATE_AT_ONCE]])
             self._channel.flush()
             if not self._channel.backlog:
                 self._unfinished.save(self._resolver.unfinished())
@@ -297,4 +312,4 @@ async def serve(channel: Channel, begin: dict[str, Any]) -> None:
     layout = Layout(records.SMALL, records.LARGE)
     # A Hugging Face cache or a restart must not cost reading a model again: digests outlive this process.
     resolver = Resolver(known=Path(begin["spool"]).parent / "identities", boot_id=begin["boot_id"])
-    await Sender(channel, begin, layout, Enricher(boot_id=begin["boot_id"]), resolver).run()
+    await Sender(channel, begin, layout, Enricher(boot_id=begin["boot_id"]), resolver, Recogniser()).run()

@@ -86,6 +86,12 @@ class SenderProcess:
         self._reading_since = 0.0
         self.stream_up = False
         self.problem = ""
+        self._garbled = 0
+
+    @property
+    def garbled(self) -> int:
+        """How often a sender said what cannot even be read."""
+        return self._garbled + (self._channel.garbled if self._channel is not None else 0)
 
     @property
     def pid(self) -> int | None:
@@ -107,7 +113,7 @@ class SenderProcess:
                 self._channel.flush()
                 return self._channel.receive(), None
         except ChannelClosed:
-            self._channel = None
+            self._garbled, self._channel = self.garbled, None
         return [], self._ended(now)
 
     def begins(self, number: int | None) -> None:

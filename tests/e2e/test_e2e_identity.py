@@ -16,7 +16,7 @@ import joblib
 import pytest
 
 from tests.stack import Whole
-from tests.unit.identity_files import write_gguf, write_safetensors
+from tests.unit.identity_files import write_gguf, write_safetensors, write_torch
 
 pytestmark = pytest.mark.kernel
 
@@ -125,6 +125,25 @@ def test_a_joblib_file(whole: Whole) -> None:
     digest = sha256(made)
     with loading("joblib", made):
         listed(whole, "fraud", "", digest, "joblib", "file")
+
+
+@pytest.mark.parametrize(("how", "format"), [("second-mapped", "safetensors"), ("second-read", "torch")])
+def test_a_model_that_only_its_content_tells_is_found_late(whole: Whole, how: str, format: str) -> None:
+    """The kernel side sees no first bytes of what is mapped, and a zip archive may hold anything."""
+    write_gguf(whole.folder / "first.gguf")
+    blob = whole.folder / how / "4711"
+    blob.parent.mkdir()
+    if format == "torch":
+        write_torch(blob)
+    else:
+        write_safetensors(blob, name="unnamed", of=how)
+    with loading(how, blob):
+        listed(whole, "4711" if format == "torch" else "unnamed", "", sha256(blob), format, "file")
+    begun = whole.console.query(
+        "SELECT lifecycle_trigger, lifecycle_evidence, lifecycle_phase, model_digest FROM events WHERE event_name = 'lifecycle' "
+        f"AND file_path = '{blob}' AND lifecycle_trigger = 'late'")
+    assert begun == [{"lifecycle_trigger": "late", "lifecycle_evidence": "reconstructed", "lifecycle_phase": "load",
+                      "model_digest": sha256(blob)}]
 
 
 def test_a_restarted_agent_knows_what_it_hashed(whole: Whole) -> None:

@@ -103,6 +103,10 @@ class FakeSensor:
         self.did.append(f"artifacts {[*found]}")
         return 0
 
+    def late_loads(self, found: Iterable[tuple[int, int, int, int, int]]) -> int:
+        self.did.append(f"late {[*found]}")
+        return 0
+
     def detach(self) -> None:
         self.did.append("detach")
 

@@ -18,12 +18,15 @@ from modelward_proto.text import escape
 
 from modelward_agent.enrich import effect_columns as effects
 from modelward_agent.enrich.attribution import Attribution
+from modelward_agent.enrich.candidates import Candidates
 from modelward_agent.enrich.columns import shared, sparse
+from modelward_agent.enrich.late_loads import LateLoads
 from modelward_agent.enrich.loads import Loads
 from modelward_agent.enrich.process_columns import process_columns, replay
 from modelward_agent.enrich.rows import Rows
 from modelward_agent.enrich.sightings import Sightings
 from modelward_agent.identity.artifact import Artifact, Identity
+from modelward_agent.identity.recogniser import File, Opened
 from modelward_agent.identity.record import parse_identity
 from modelward_agent.sensor.constants import Segment
 
@@ -65,6 +68,8 @@ class Enricher:
         self._proc = proc
         self._boot = Attribution(boot_id, proc)
         self._loads = Loads()
+        self._late = LateLoads()
+        self._candidates = Candidates()
         self._models: OrderedDict[int, str] = OrderedDict()
 
     @property
@@ -79,7 +84,16 @@ class Enricher:
 
     def wanted(self) -> list[Artifact]:
         """Artifacts that began a model instance since the last call, each instance once."""
-        return self._loads.take()
+        return self._loads.take() + self._late.take()
+
+    def candidates(self) -> tuple[list[Opened], list[File], int]:
+        """Since the last call: files that may be models by their content, files that were opened for writing, and how many of the
+        former were left out."""
+        return self._candidates.take()
+
+    def recognised(self, found: list[Opened]) -> None:
+        """These are models: a load that begins with one is told without its path."""
+        self._late.recognised(found)
 
     def close(self) -> None:
         """Nothing is enriched any more."""
@@ -100,15 +114,20 @@ class Enricher:
         runs = Sightings(rows, flags)
         whos, lines = replay(rows, runs, boot)
         self._loads.find(rows, flags, whos, runs.run, boot.workloads)
+        self._late.find(rows, whos, runs.run, boot.workloads)
+        if boot.boot_id == self._boot_id:
+            self._candidates.find(rows, flags, whos, runs.run)
+        files = effects.file_columns(rows, flags, whos, runs.run)
         columns = {
             **effects.common_columns(rows, flags, batch.wall_offset_ns),
             **process_columns(rows, runs, whos, lines),
             **effects.exec_columns(rows, flags, batch.wall_offset_ns),
-            **effects.file_columns(rows, flags, whos, runs.run),
+            **files,
             **effects.net_columns(rows, whos, runs.run, boot.workloads),
             **effects.lifecycle_columns(rows),
             **_model_columns(rows),
             "lifecycle.origin.model": self._origin_models(rows),
+            "file.path": self._late.named(rows, files["file.path"]),
             "host.boot_id": shared([escape(boot.boot_id.encode("utf-8", "surrogateescape"))], rows.kind),
             "late": np.full(rows.count, batch.late),
         }
