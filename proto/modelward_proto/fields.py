@@ -8,11 +8,13 @@ and ClickHouse is the same with underscores (:attr:`Field.column`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
-
-import pyarrow as pa
+from functools import cache
+from typing import TYPE_CHECKING, Literal
 
 from modelward_proto.kinds import EVENT_NAMES, HOPS, Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = [
     "BINDING_FIELDS",
@@ -73,21 +75,6 @@ driver's entry; ``artifact_read``: its first bytes; ``artifact_map``: a known fi
 
 Type = Literal["string", "closed", "bool", "u8", "u16", "u32", "u64", "i32", "i64", "f64", "time", "strings"]
 
-_ARROW: dict[str, pa.DataType] = {
-    "string": pa.string(),
-    "closed": pa.dictionary(pa.int8(), pa.string()),
-    "bool": pa.bool_(),
-    "u8": pa.uint8(),
-    "u16": pa.uint16(),
-    "u32": pa.uint32(),
-    "u64": pa.uint64(),
-    "i32": pa.int32(),
-    "i64": pa.int64(),
-    "f64": pa.float64(),
-    "time": pa.timestamp("ns", tz="UTC"),
-    "strings": pa.list_(pa.string()),
-}
-
 _CLICKHOUSE: dict[str, str] = {
     "string": "String",
     "closed": "LowCardinality(String)",
@@ -126,12 +113,32 @@ class Field:
     @property
     def arrow(self) -> pa.DataType:
         """Arrow type on the wire and in the receivers."""
-        return _ARROW[self.type]
+        return _arrow_types()[self.type]
 
     @property
     def clickhouse(self) -> str:
         """ClickHouse column type."""
         return _CLICKHOUSE[self.type]
+
+
+@cache
+def _arrow_types() -> dict[str, pa.DataType]:
+    import pyarrow as pa
+
+    return {
+        "string": pa.string(),
+        "closed": pa.dictionary(pa.int8(), pa.string()),
+        "bool": pa.bool_(),
+        "u8": pa.uint8(),
+        "u16": pa.uint16(),
+        "u32": pa.uint32(),
+        "u64": pa.uint64(),
+        "i32": pa.int32(),
+        "i64": pa.int64(),
+        "f64": pa.float64(),
+        "time": pa.timestamp("ns", tz="UTC"),
+        "strings": pa.list_(pa.string()),
+    }
 
 
 def _f(name: str, type_: Type, by: Literal["kernel", "agent", "collector"], doc: str,
@@ -320,10 +327,20 @@ def arrow_schema(fields: tuple[Field, ...]) -> pa.Schema:
 
     Missing values are the type's zero: empty text, 0, False; a ``closed`` field has its first value.
     """
+    import pyarrow as pa
+
     return pa.schema([pa.field(f.column, f.arrow, nullable=False) for f in fields])
 
 
 WIRE_FIELDS: tuple[Field, ...] = tuple(f for f in EVENT_FIELDS if f.by != "collector")
 """What an agent sends: the event fields that the collector does not compute itself."""
 
-WIRE_SCHEMA: pa.Schema = arrow_schema(WIRE_FIELDS)
+if TYPE_CHECKING:
+    WIRE_SCHEMA: pa.Schema
+else:
+
+    def __getattr__(name: str) -> pa.Schema:
+        """``WIRE_SCHEMA`` is made when it is first wanted: the command only names fields, and starts sooner without Arrow."""
+        if name != "WIRE_SCHEMA":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return globals().setdefault(name, arrow_schema(WIRE_FIELDS))

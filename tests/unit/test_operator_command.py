@@ -282,7 +282,7 @@ def test_off_loopback_a_certificate_and_a_token_are_needed(tmp_path: Path) -> No
 def test_the_command_needs_neither_the_engine_nor_the_web_server() -> None:
     code = (
         "import sys, modelward_collector.operator.cli;"
-        "print([m for m in ('chdb', 'polars', 'starlette', 'uvicorn', 'grpc', 'sigma') if m in sys.modules])"
+        "print([m for m in ('chdb', 'polars', 'pyarrow', 'starlette', 'uvicorn', 'grpc', 'sigma') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]\n"
