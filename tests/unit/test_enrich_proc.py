@@ -119,6 +119,23 @@ def test_a_command_line_that_hangs_stops_the_agent(tmp_path: Path) -> None:
     assert len(hanging) == 4, "no more threads are left behind than that"
 
 
+def test_command_lines_that_hang_leave_those_of_another_workload_unread(tmp_path: Path) -> None:
+    for pid, cgroup in ((7, b"0::/bad\n"), (8, b"0::/good\n")):
+        folder = tmp_path / str(pid)
+        folder.mkdir()
+        (folder / "stat").write_bytes(b"7 (x) S 1 " + b" ".join([b"0"] * 17) + b" 4200 0\n")
+        (folder / "exe").symlink_to("/bin/it")
+        (folder / "cgroup").write_bytes(cgroup)
+    os.mkfifo(tmp_path / "7/cmdline")
+    (tmp_path / "8/cmdline").write_bytes(b"python\0app.py\0")
+    files = ProcFiles(tmp_path)
+    for _ in range(5):
+        assert files.process(7, 42_000_000_000)
+    good = files.process(8, 42_000_000_000)
+    os.close(os.open(tmp_path / "7/cmdline", os.O_RDWR | os.O_NONBLOCK))
+    assert good and good.arguments == (b"python", b"app.py")
+
+
 def adopted(enricher: Enricher, own: tuple[int, int], parent: tuple[int, int]) -> str:
     opened = record(Kind.FILE_OPEN, b"/m.gguf", key=own, root=own, parent=parent, flags=int(Flag.ROOT | Flag.ARTIFACT))
     (row,) = enricher.enrich(batch(opened)).to_pylist()

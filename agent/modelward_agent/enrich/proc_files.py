@@ -12,7 +12,7 @@ _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _MOST = 65536
 _ARGUMENTS = 4096
 _PATIENCE_S = 0.25
-_HANGING = 4
+_HANGING, _HANGING_EACH = 32, 4
 
 
 def same_start(one_ns: int, other_ns: int) -> bool:
@@ -36,7 +36,8 @@ class ProcFiles:
         """``may_hang``: the caller is a process that somebody kills when it hangs, so nothing is given up early."""
         self._root = os.fspath(root)
         self._may_hang = may_hang
-        self._hanging: list[threading.Thread] = []
+        self._hanging: list[tuple[bytes, threading.Thread]] = []
+        """Threads that were left behind, and the cgroup of whose command line they wait for."""
 
     def process(self, pid: int, start_ns: int) -> Seen | None:
         """Program and arguments of the process with that start time, to the clock tick."""
@@ -111,12 +112,14 @@ class ProcFiles:
     def _command_line(self, pid: int) -> bytes:
         """/proc/PID/cmdline is read from the process's memory, and a process can arrange for that to hang.
 
-        So a thread waits for it, for a while. A few that hang are left behind; then no command line is read.
+        So a thread waits for it, for a while. A few that hang are left behind; then no command line is read of their cgroup, nor
+        any when there are many.
         """
         if self._may_hang:
             return self._read(pid, "cmdline", _ARGUMENTS) or b""
-        self._hanging = [thread for thread in self._hanging if thread.is_alive()]
-        if len(self._hanging) >= _HANGING:
+        self._hanging = [(owner, thread) for owner, thread in self._hanging if thread.is_alive()]
+        owner = (self._read(pid, "cgroup", _MOST) or b"") if self._hanging else b""
+        if len(self._hanging) >= _HANGING or sum(each == owner for each, _ in self._hanging) >= _HANGING_EACH:
             return b""
         answer: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         thread = threading.Thread(target=lambda: answer.put(self._read(pid, "cmdline", _ARGUMENTS)), name="cmdline", daemon=True)
@@ -124,7 +127,7 @@ class ProcFiles:
         try:
             return answer.get(timeout=_PATIENCE_S) or b""
         except queue.Empty:
-            self._hanging.append(thread)
+            self._hanging.append((owner or self._read(pid, "cgroup", _MOST) or b"", thread))
             return b""
 
     def _stat(self, pid: int) -> tuple[int, int] | None:
