@@ -385,7 +385,7 @@ def test_what_happens_while_the_sender_delivers_is_spooled_for_the_next_start(
     def slow(timeout_s: float) -> Any:
         sensor.script.append(Drained(records(7), NOTHING, {2: 700}, {}))
         sensor.totals = {("seen", "file_open"): 7}
-        return stop(timeout_s)
+        return stop(0.1)  # this sender never ends by itself
 
     monkeypatch.setattr(drainer._sender, "stop", slow)
     drainer.run(lambda: True)
