@@ -133,7 +133,8 @@ def test_command_lines_that_hang_leave_those_of_another_workload_unread(tmp_path
         assert files.process(7, 42_000_000_000)
     good = files.process(8, 42_000_000_000)
     os.close(os.open(tmp_path / "7/cmdline", os.O_RDWR | os.O_NONBLOCK))
-    assert good and good.arguments == (b"python", b"app.py")
+    assert good is not None
+    assert good.arguments == (b"python", b"app.py")
 
 
 def adopted(enricher: Enricher, own: tuple[int, int], parent: tuple[int, int]) -> str:
