@@ -76,6 +76,9 @@ class Channel:
                 raw = self.socket.recv(MAX_MESSAGE)
             except (BlockingIOError, InterruptedError):
                 break
+            except ConnectionResetError:
+                # It ended without reading all that it was told. Said once, before what it said itself and then the end.
+                continue
             except OSError as e:
                 raise ChannelClosed(str(e)) from e
             if not raw:

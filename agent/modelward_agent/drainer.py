@@ -268,25 +268,28 @@ class Drainer:
             up, problem = rest
             self._sender.stream_up, self._sender.problem = bool(up), str(problem)
         elif what == "reading":
-            self._sender.begins(rest[0])
+            self._sender.begins(None if rest[0] is None else _u64(rest[0]))
         elif what == "sent":
             self._sender.begins(None)
-            self._writer.sent(rest[0], rest[1])
+            self._writer.sent(_u64(rest[0]), _counts(rest[1]))
         elif what == "stored":
-            self._writer.stored(rest[0], rest[1])
+            self._writer.stored(_u64(rest[0]), _counts(rest[1]))
         elif what == "quarantined":
-            log.error("the collector set a batch aside", extra={"batch": rest[0], "reason": rest[2]})
-            self._writer.quarantined(rest[0], rest[1])
+            number, kinds, reason = _u64(rest[0]), _counts(rest[1]), str(rest[2])
+            log.error("the collector set a batch aside", extra={"batch": number, "reason": reason})
+            self._writer.quarantined(number, kinds)
         elif what == "corrupt":
             self._sender.begins(None)
-            self._writer.corrupt(rest[0], rest[2], rest[1])
+            self._writer.corrupt(_u64(rest[0]), str(rest[2]), _counts(rest[1]))
         elif what == "artifacts":
             self._sensor.register_artifacts([(_u32(device), _u64(inode)) for device, inode in rest[0]])
         elif what == "late":
             self._sensor.late_loads([(_u32(tgid), _u32(tid), _u32(device), _u64(inode), _u64(group))
                                      for tgid, tid, device, inode, group in rest[0]])
         elif what == "canary":
-            self._sender.tell("result", rest[0], self._canary(rest[0]))
+            self._sender.tell("result", str(rest[0]), self._canary(str(rest[0])))
+        else:
+            raise ValueError(f"unknown: {what[:32]}")
 
     def _canary(self, id: str) -> str:
         """Provoke the effect of a test alert. Empty when it was done, else why not."""
@@ -402,6 +405,11 @@ def _u32(value: Any) -> int:
 
 def _u64(value: Any) -> int:
     return _whole(value, 1 << 64)
+
+
+def _counts(value: Any) -> dict[str, int]:
+    """Events by kind. Raises ValueError, AttributeError: it is something else."""
+    return {str(kind): _u64(count) for kind, count in value.items()}
 
 
 def _whole(value: Any, end: int) -> int:

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from modelward_agent.confinement import confine
+from modelward_agent.confinement import confine, end_with_starter
 from modelward_agent.identity.low_priority import yield_to_all
 from modelward_agent.identity.opening import (
     ArtifactError,
@@ -71,6 +71,7 @@ class _Finder:
 
 def main() -> int:
     """Do one job."""
+    end_with_starter()
     yield_to_all()
     with contextlib.suppress(OSError, ValueError):
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
