@@ -3,16 +3,47 @@
  * nothing is new, and never writes a phase itself.
  */
 
+/* Processes that hold an artifact, all found before the first of them makes a group: the uppermost is the server. Iterators go by
+ * number, and where numbers have wrapped a worker comes before the server that forked it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u32);
+	__type(value, u32);
+} holders SEC(".maps");
+
+/* Will an ancestor make a group, or is it to be left alone? Then a later round finds to whom the task belongs. */
+static __noinline bool awaits_ancestor(struct task_struct *task)
+{
+	struct task_struct *ancestor = task->group_leader;
+	u32 tgid;
+
+	for (u32 i = 0; i < MW_ANCESTORS; i++) {
+		if (!ancestor)
+			return false;
+		ancestor = ancestor->real_parent;
+		if (!ancestor || ancestor->pid <= 1)
+			return false;
+		tgid = ancestor->tgid;
+		if (wish_for(tgid) || bpf_map_lookup_elem(&holders, &tgid))
+			return true;
+		ancestor = ancestor->group_leader;
+	}
+	return false;
+}
+
 SEC("iter/task")
 int adopt(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task, *parent;
 	struct mw_task *t, *p;
-	u32 wish;
+	u32 wish, tgid;
 
 	if (!task || task->flags & PF_KTHREAD)
 		return 0;
-	wish = wish_for(task->tgid);
+	tgid = task->tgid;
+	wish = wish_for(tgid);
 	t = bpf_task_storage_get(&tasks, task, 0, 0);
 	if (wish & MW_WANT_CANARY && task->pid == task->tgid && (!t || !t->group)) {
 		t = new_group(task, MW_PHASE_UNKNOWN, MW_OBSERVED, 0);
@@ -43,9 +74,9 @@ int adopt(struct bpf_iter__task *ctx)
 			t->server = wish & MW_WANT_SERVER ? 1 : 0;
 		return 0;
 	}
-	if (!(wish & MW_WANT_SERVER) || (parent && wish_for(parent->tgid)))
+	if ((!(wish & MW_WANT_SERVER) && !bpf_map_lookup_elem(&holders, &tgid)) || awaits_ancestor(task))
 		return 0;
-	t = new_group(task, MW_PHASE_UNKNOWN, MW_RECONSTRUCTED, 1);
+	t = new_group(task, MW_PHASE_UNKNOWN, MW_RECONSTRUCTED, wish & MW_WANT_SERVER ? 1 : 0);
 	if (t) {
 		t->adopted = 1;
 		__sync_fetch_and_add(&totals.adopted, 1);
@@ -69,25 +100,13 @@ static __always_inline u32 adoption_step(void)
 	return c ? c->adoption : MW_FIND_HOLDERS;
 }
 
-/* A process that holds an artifact belongs to its parent's group, or makes one. */
-static __noinline void track_holder(struct task_struct *task)
+static __noinline int note_holder(struct task_struct *task)
 {
-	struct task_struct *parent = task->real_parent;
-	struct mw_task *t, *p = parent ? bpf_task_storage_get(&tasks, parent, 0, 0) : NULL;
+	u32 tgid = task->tgid, one = 1;
 
-	if (p) {
-		t = take_in(task, p);
-		if (t)
-			t->server = 0;
-		return;
-	}
-	if (!may_become_tracked(task))
-		return;
-	t = new_group(task, MW_PHASE_UNKNOWN, MW_RECONSTRUCTED, 0);
-	if (!t)
-		return;
-	t->adopted = 1;
-	__sync_fetch_and_add(&totals.adopted, 1);
+	if (may_become_tracked(task) && bpf_map_update_elem(&holders, &tgid, &one, BPF_ANY))
+		count(MW_HOP_MISSED, MW_LIFECYCLE);
+	return 0;
 }
 
 /* A process holds an artifact, open or mapped. `reading`: its file stands in the middle, so that a load is going on. */
@@ -110,7 +129,7 @@ static __noinline int found_artifact(struct task_struct *task, struct file *file
 		return 0;
 	if (adoption_step() == MW_FIND_HOLDERS) {
 		if (!t)
-			track_holder(task);
+			note_holder(task);
 		return 0;
 	}
 	g = t ? group_at(t->group_slot, t->group) : NULL;

@@ -60,8 +60,9 @@ def adopt_running(kernel: Kernel, found: Iterable[int], adopted: Callable[[], in
     _tag(kernel, adopted)
     kernel.programs["find_files"].iterate()
     kernel.programs["find_maps"].iterate()
-    # Holders have descendants; and now that listening ports are known, so is what was accepted on them.
+    # Now that listening ports are known, so is what was accepted on them.
     _tag(kernel, adopted)
+    _forget(kernel)
     kernel.programs["find_files"].iterate()
     kernel.programs["rebuild"].run(ctypes.create_string_buffer(8))
     step(_FIND_MODELS)
@@ -77,6 +78,14 @@ def adopt_descendants(kernel: Kernel, adopted: Callable[[], int]) -> None:
     """Tag and announce threads and children that a process had before it became tracked."""
     _tag(kernel, adopted)
     kernel.programs["announce"].iterate()
+
+
+def _forget(kernel: Kernel) -> None:
+    """Who held an artifact: the numbers may be other processes' tomorrow."""
+    holders = kernel.map("holders")
+    pids = holders.keys()
+    for pid in pids:
+        holders.delete(pid)
 
 
 def _tag(kernel: Kernel, adopted: Callable[[], int]) -> None:
