@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import resource
+from functools import cache
 
 import pyarrow as pa
 import pytest
@@ -17,9 +18,14 @@ from tests.batches import envelope, events, from_rows, now_ns, payload
 SOURCE = Source("gpu-1", b"A" * 16, 30)
 
 
+@cache
+def sound(rows: int) -> Batch:
+    return envelope(1, events(rows))
+
+
 def checked(arrow: bytes, rows: int = 50, **changed: object) -> Checked:
     batch = Batch()
-    batch.CopyFrom(envelope(1, events(rows)))
+    batch.CopyFrom(sound(rows))
     batch.arrow = arrow
     for name, value in changed.items():
         setattr(batch, name, value)
