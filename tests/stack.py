@@ -56,6 +56,6 @@ def running(*, applications: Sequence[Path] = (), rules: Sequence[Path] = ()) ->
         stack = Stack(processes, folder, rules=rules)
         opened.callback(stack.close)
         stack.start()
-        watch = Watch(stack.console.url, folder, every_s=0.5)
+        watch = Watch(stack.console.url, folder, every_s=2)
         opened.callback(watch.close)
         yield Whole(folder, processes, stack, Place(processes, folder, applications), watch)

@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import httpx
@@ -14,6 +14,10 @@ import httpx
 from deploy.demo.console import Console, Detection
 from deploy.demo.expect import Expected, Outcome, compare
 from deploy.demo.processes import DemoError
+
+_MARK_S = 0.1
+_NAMES_S = 0.25
+"""Between two looks for an event, and for the name of a model. Each costs the machine that is looked at."""
 
 
 class Watch:
@@ -24,13 +28,15 @@ class Watch:
         self._console = Console(url)
         self._folder = folder
         self._lock = threading.Lock()
+        self._taking = threading.Lock()
+        """One asks at a time: an earlier answer must not take the place of a later one."""
         self._found: list[Detection] = []
         self._seen_ns: dict[str, int] = {}
         self._marks = 0
         self.mark: Callable[[int], Path] = self.read_a_model_file
         """Makes a tracked process open a file of a new name, and says which: what :meth:`settle` waits for."""
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -38,17 +44,34 @@ class Watch:
         self._thread.join()
         self._console.close()
 
-    def _look(self) -> None:
+    def _watch(self) -> None:
         while not self._ended.wait(self._every_s):
             with contextlib.suppress(httpx.HTTPError):
-                self._take(self._console.detections())
+                # All that is told of a detection takes the store four times as long as their names, and comes once for each.
+                rows = self._console.query("SELECT detection_id AS id FROM detections_raw LIMIT 10000")
+                if self._saw(row["id"] for row in rows):
+                    self.look()
 
-    def _take(self, found: list[Detection]) -> None:
+    def _saw(self, ids: Iterable[str]) -> bool:
+        """Note the time; whether any of them is new."""
         now = time.time_ns()
         with self._lock:
-            self._found = found
-            for detection in found:
-                self._seen_ns.setdefault(detection.id, now)
+            before = len(self._seen_ns)
+            for id in ids:
+                self._seen_ns.setdefault(id, now)
+            return len(self._seen_ns) > before
+
+    def look(self) -> None:
+        """Ask for all detections now, with the names that are bound by now.
+
+        Raises:
+            httpx.HTTPError: the collector did not answer.
+        """
+        with self._taking:
+            found = self._console.detections()
+            self._saw(detection.id for detection in found)
+            with self._lock:
+                self._found = found
 
     def all(self) -> list[Detection]:
         """Every detection stored so far."""
@@ -71,7 +94,9 @@ class Watch:
         self.settle()
         deadline = time.monotonic() + timeout_s
         while compare(expected, self.of(pid)).missing and time.monotonic() < deadline:
-            time.sleep(self._every_s)
+            time.sleep(_NAMES_S)
+            with contextlib.suppress(httpx.HTTPError):
+                self.look()
         return compare(expected, self.of(pid))
 
     def settle(self, timeout_s: float = 30.0) -> None:
@@ -87,12 +112,12 @@ class Watch:
             self._marks += 1
             path = self.mark(self._marks)
             deadline = time.monotonic() + timeout_s
-            sql = f"SELECT count() AS n FROM events WHERE event_name = 'file_open' AND file_path = '{path}'"
+            sql = f"SELECT count() AS n FROM events_raw WHERE event_name = 'file_open' AND file_path = '{path}'"
             while int(self._console.query(sql)[0]["n"]) == 0:
                 if time.monotonic() > deadline:
                     raise DemoError(f"an open of {path} was not stored within {timeout_s:.0f} s")
-                time.sleep(0.05)
-        self._take(self._console.detections())
+                time.sleep(_MARK_S)
+        self.look()
 
     def read_a_model_file(self, number: int) -> Path:
         """A small program reads a file with a model's name, which makes it tracked."""

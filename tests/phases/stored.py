@@ -119,5 +119,6 @@ def stored_of(run: Run) -> Stored:
     opened = {row["path"].rpartition("/")[2]: row for row in rows if row["path"].startswith(truth + "/")}
     marks = {mark.name: mark for path in run.truth.iterdir() if (mark := read_mark(path))}
     roots = {row["root"].split("-")[1] for row in rows}
+    whole.watch.look()
     found = [d for d in whole.watch.all() if str(d.root_pid) in roots]
     return Stored(run.server, run.pid, marks, opened, rows, found, run.digests, dict(run.statuses), run.agent_started_ns)
