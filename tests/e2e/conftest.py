@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,3 +16,12 @@ from tests.stack import Whole, running
 def whole() -> Iterator[Whole]:
     with running() as everything:
         yield everything
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this tree, alone in its folder."""
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(Path(__file__).parents[2])]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(out.glob("*.whl"))

@@ -10,17 +10,6 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(ROOT)], check=True, capture_output=True
-    )
-    return next(out.glob("*.whl"))
-
 
 @pytest.fixture(scope="module")
 def agent_host(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
