@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
         "Try every hook, take the best one for each effect, and prove it by provoking the effect.",
     )
     check.add_argument("--json", action="store_true", help="for programs")
+    check.add_argument("--no-probes", action="store_true", help="leave out probes on functions, which take seconds to prove")
     pause = command(
         "pause", "detach every hook now, and leave them off",
         "Detach every hook from the kernel now. The agent keeps its stream and tells the collector that it is paused, by whom "
@@ -103,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.command == "check":
         from modelward_agent.check import check
 
-        return check(as_json=parsed.json)
+        return check(as_json=parsed.json, probes=not parsed.no_probes)
     try:
         if parsed.command != "run":
             return _care(parsed)

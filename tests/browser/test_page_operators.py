@@ -30,7 +30,10 @@ def agent(running: Collector) -> Iterator[Agent]:
     hello = Hello(
         agent_id=b"A" * 16, epoch=b"E" * 16, schema_version=SCHEMA_VERSION, agent_version="0.1.0", host_name="gpu-17",
         boot_id=BOOT, kernel_release="6.18.0", first_unacked=1, labels=["env=prod", "team=vision"],
-        doors=[Door(effect="exec", door="tp_btf/sched_process_exec", reason="first choice", proven=True)],
+        doors=[Door(effect="exec", door="tp_btf/sched_process_exec", reason="first choice", proven=True),
+               Door(effect="listen", door="none", reason="refused"),
+               Door(effect="probe:torch", door="not mapped", reason="no tracked process has such a library"),
+               Door(effect="probe:llama.cpp", door="uprobe: 4 functions of libllama.so", reason="first choice")],
     )
     with Agent(running.grpc_address, hello=hello) as connected:
         connected.wait_welcome()
@@ -184,6 +187,15 @@ def test_labels_of_a_host_are_shown_and_narrow_the_list(page: Page, running: Col
         page.until(lambda: "elsewhere.joblib" not in page.text("#groups"), "only hosts with the label")
         assert "sentiment.joblib" in page.text("#groups")
         assert "label=env%3Dprod" in page.driver.current_url
+
+
+def test_probes_that_no_server_has_a_use_for_do_not_look_like_a_failure(page: Page, running: Collector) -> None:
+    page.open(running.http_url)
+    page.one(".host-row summary").click()
+    page.until(lambda: "probe:torch" in page.text(".doors"), "the doors of the host")
+    assert [(proof.text, proof.get_attribute("class")) for proof in page.all(".doors .proof")] == [
+        ("proven", "proof yes"), ("not seen", "proof no"), ("not in use", "proof"), ("not called yet", "proof")]
+    page.save("doors")
 
 
 def test_a_host_that_does_not_watch_says_why(page: Page, running: Collector, agent: Agent) -> None:

@@ -50,7 +50,7 @@ _OPEN_LOSS = "opens that fail, or with O_PATH; whether the file's own driver ref
 _CONNECT_LOSS = "whether the connect succeeded; unix sockets; datagrams without a connect"
 _SYSCALL_LOSS = "opens that fail; opens by 32-bit system calls; every system call of the host pays 100 to 190 ns"
 _PAGES_LOSS = "page faults of mapped artifacts"
-_FIRST_LOSS = "models without a name of one, when they are only mapped, read by io_uring, or in a zip"
+_FIRST_LOSS = "at once, models without a name of one that are only mapped, read by io_uring, or in a zip: they are found late"
 
 EFFECTS: tuple[Effect, ...] = (
     Effect("exec", (Door("tp_btf/sched_process_exec", ("on_exec",)),), required=True),

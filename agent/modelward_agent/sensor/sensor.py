@@ -32,6 +32,7 @@ from modelward_agent.sensor.loads import Loads
 from modelward_agent.sensor.offers import check_host
 from modelward_agent.sensor.pins import PinFolder, PinsUnavailableError
 from modelward_agent.sensor.predecessor import Predecessor
+from modelward_agent.sensor.probe_canary import prove_probes
 from modelward_agent.sensor.probing import Probes
 from modelward_agent.sensor.reading import DOOR_MISSES, Reader
 from modelward_agent.sensor.rings import Drained
@@ -290,6 +291,11 @@ class Sensor(Reader):
         """Provoke each effect in a child process and see which come out; returns the reports with ``proven``
         set."""
         return prove(self)
+
+    def prove_probes(self) -> list[DoorReport]:
+        """The same for probes, by libraries that a child process maps: one report for each family, how it is probed on this host.
+        Takes seconds."""
+        return prove_probes(self)
 
     def detach(self) -> None:
         """Hear nothing any more, for good; what is in the rings can still be drained. Raises OSError."""

@@ -93,10 +93,19 @@ def _newest_id(row: dict[str, Any]) -> Text:
     return Text(safe((row.get("detection_ids") or [""])[0])[:12], "dim")
 
 
+def _proven(row: dict[str, Any]) -> Text:
+    """A probe waits for a server that has such a library, and then for a call: neither is a failure."""
+    if row["proven"]:
+        return Text("yes", "green")
+    if row["door"] != "none" and str(row["effect"]).startswith("probe:"):
+        return Text("not in use" if row["door"] == "not mapped" else "not called yet", "dim")
+    return Text("no", "yellow")
+
+
 _DOORS = (
     Column("effect", plain("effect", "bold")),
     Column("door", plain("door", "cyan"), fold=True),
-    Column("proven", plain("proven")),
+    Column("proven", _proven),
     Column("why this door", plain("reason"), fold=True),
     Column("not seen", plain("loss", "yellow"), fold=True),
 )

@@ -133,7 +133,7 @@ async function showDoors(place, name, only) {
   ].map(([key, value]) => el("div", {}, el("dt", {}, key), el("dd", {}, value))));
   const doors = host.doors.map((door) => el("li", { title: door.reason },
     el("span.effect", {}, door.effect), el("span.door", {}, door.door),
-    el(`span.proof.${door.proven ? "yes" : "no"}`, {}, door.door === "none" ? "not seen" : door.proven ? "proven" : "not proven"),
+    proof(door),
     door.loss && door.door !== "none" ? el("p.muted", {}, `Not seen: ${door.loss}`) : null));
   const button = el("button.quiet", { type: "button" }, "Only this host");
   button.addEventListener("click", () => only({ host: name }));
@@ -141,6 +141,14 @@ async function showDoors(place, name, only) {
   const watched = NOT_WATCHING[host.mode] ? [] : [el("h3", {}, "How effects are watched"), el("ul.door-list", {}, ...doors)];
   const mode = NOT_WATCHING[host.mode] ? el("p.wrong", {}, whyNot(host)) : "";
   place.replaceChildren(mode, host.labels.length ? labels : "", facts, ...watched, button);
+}
+
+/** Whether a door reports. A probe waits for a server that has such a library, and then for a call: neither is a failure. */
+function proof(door) {
+  if (door.door === "not mapped") return el("span.proof", {}, "not in use");
+  if (door.door === "none") return el("span.proof.no", {}, "not seen");
+  if (door.proven) return el("span.proof.yes", {}, "proven");
+  return door.effect.startsWith("probe:") ? el("span.proof", {}, "not called yet") : el("span.proof.no", {}, "not proven");
 }
 
 export function showModels(models, only, openStory) {
