@@ -5,7 +5,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := collector,cli,agent,servers
+# A file of tests at a time in each of two processes: their collectors are mostly waited for.
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Daemons are started some hundreds of times: they need not be compiled each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test bench faults phases bpf bpf-check proto proto-check lint unit kernel attacks benign e2e browser wheel bundle install install-dev clean
 .DEFAULT_GOAL := help
@@ -72,10 +76,10 @@ bundle: wheel  ## all that real hosts need, in one file (docs/install.md)
 	@PYTHON=$(BIN)/python deploy/bundle.sh agent collector cli
 
 unit kernel attacks benign e2e browser: install-dev  ## one suite of tests
-	$(BIN)/python -m pytest tests/$@
+	$(BIN)/python -m pytest $(if $(filter unit,$@),$(PARALLEL)) tests/$@
 
 test: install-dev  ## everything CI runs
-	MODELWARD_REQUIRE=all .ci/suites.sh
+	MODELWARD_REQUIRE=all PARALLEL="$(PARALLEL)" .ci/suites.sh
 
 clean:  ## remove what was built
 	rm -rf build $(VENV)
