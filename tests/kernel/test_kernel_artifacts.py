@@ -260,6 +260,44 @@ t = threading.Thread(target=loader); t.start(); t.join()
     assert (late.phase, late.instance, late.evidence) == (Phase.LOAD, begun.instance, Evidence.RECONSTRUCTED)
 
 
+def test_many_late_loads_begin_with_the_next_ticks_on_the_main_thread_where_theirs_has_ended(
+    host: Host, artifact: Path, tmp_path: Path
+) -> None:
+    blob = tmp_path / "blob"
+    blob.write_bytes(bytes(100))
+    body = f"""
+def loader():
+    print(threading.get_native_id(), flush=True)
+    sys.stdin.readline()
+begin()
+gone = threading.Thread(target=lambda: print(threading.get_native_id(), flush=True)); gone.start(); gone.join()
+t = threading.Thread(target=loader); t.start(); t.join()
+os.close(os.open({str(blob)!r}, os.O_RDONLY))
+"""
+    process = host.start(_PRELUDE + body, str(artifact), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    host.pump_for(1)
+    ended, loader = (int(process.stdout.readline()) for _ in range(2))
+    group = host.events(process.pid)[-1].group
+    device, inode = _key(blob)
+    found = [(process.pid, ended, 77, 4242, group), (process.pid, loader, 77, 4243, group),
+             (process.pid, loader, device, inode, group), (process.pid, loader, 77, 4243, group), (1, 1, 77, 4244, group)]
+    assert host.sensor.late_loads(found) == len(found)
+    host.pump_for(1)
+    process.stdin.close()
+    host.finish(process)
+    events = host.events(process.pid)
+    # The third is a file of the load that is open on its thread, as of two that are opened at once.
+    begun = of(events, "lifecycle", trigger=Trigger.LATE)
+    assert {(e.tid, e.artifact_inode) for e in begun} == {(process.pid, 4242), (loader, 4243)}
+    # From then on it is known, to its group.
+    assert _opened(events, blob).flags & Flag.ARTIFACT
+    known = set(host.sensor._kernel.map("artifacts").keys())
+    assert struct.pack("=QII", inode, device, group & 0xFFFFFFFF) in known
+    assert struct.pack("=QII", inode, device, 0) not in known
+
+
 def test_a_late_load_of_a_stranger_begins_nothing(host: Host) -> None:
     assert not host.sensor.late_load(1, 1, 77, 4242)
 

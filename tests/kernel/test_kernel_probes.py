@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from modelward_agent.probes.table import FAMILIES
 from modelward_agent.sensor import Sensor, uprobes
 from modelward_agent.sensor.constants import Evidence, Outcome, Phase, Scope, Trigger
 
@@ -403,3 +404,11 @@ def test_probes_end_with_the_sensor(library: Library, artifact: Path, tmp_path: 
         sensor.close()
     assert process.wait(30) == 0
     process.stdout.close()
+
+
+@pytest.mark.parametrize("of", ["host", "another_host"])
+def test_the_check_proves_probes_of_every_family(request: pytest.FixtureRequest, of: str) -> None:
+    told = request.getfixturevalue(of).sensor.prove_probes()
+    assert [report.effect for report in told] == [f"probe:{family.name}" for family in FAMILIES]
+    assert all(report.proven for report in told), told
+    assert all("calls and returns" in report.door for report in told) or uprobes.returns_refused(), told
