@@ -102,13 +102,10 @@ struct mw_answer {
 
 static long answer_scope(u32 index, struct mw_answer *a)
 {
-	u32 slot = index, on;
-	struct mw_scope_slot *scope;
+	struct mw_scope_slot *scope = live_scope(index);
+	u32 on;
 
-	if (index >= totals.scope_mark)
-		return 1;
-	scope = bpf_map_lookup_elem(&scopes, &slot);
-	if (!scope || scope->group != a->group || scope->state == MW_SCOPE_NONE)
+	if (!scope || scope->group != a->group)
 		return 0;
 	if (scope_state(scope, a->now) != MW_SCOPE_TAIL) {
 		/* A thread that answers has come back from its load, and so has one that sleeps while another answers for it. */
@@ -160,7 +157,7 @@ static __noinline int answered(struct task_struct *task, struct mw_task *t)
 		a.own_instance = t->scope_instance;
 		a.tgid = task->tgid;
 		a.tid = task->pid;
-		bpf_loop(MW_SCOPES, answer_scope, &a, 0);
+		bpf_loop(totals.scope_mark, answer_scope, &a, 0);
 	}
 	from = phase_left(l, g);
 	g->answered_ns = a.now;
@@ -178,10 +175,8 @@ static __noinline int answered(struct task_struct *task, struct mw_task *t)
 			g->phase = MW_PHASE_SERVE;
 		tell_of_process(task, t, MOVE(from, MW_PHASE_SERVE, MW_BY_ANSWER), NULL);
 	}
-	if (l->stopping && __sync_lock_test_and_set(&l->stopping, 0)) {
-		__sync_fetch_and_add(&g->stopping, -1);
+	if (l->stopping && __sync_lock_test_and_set(&l->stopping, 0))
 		tell_of_process(task, t, MOVE(MW_PHASE_STOP, l->phase ? l->phase : g->phase, MW_BY_ANSWER), NULL);
-	}
 	return 0;
 }
 

@@ -309,11 +309,25 @@ struct sock_common {
 	struct in6_addr skc_v6_rcv_saddr;
 } RELOCATED;
 
+typedef struct {
+	int owned;	/* by a system call */
+} RELOCATED socket_lock_t;
+
 struct sock {
 	struct sock_common __sk_common;
 	u16 sk_type;
 	u16 sk_protocol;
 	struct pid *sk_peer_pid;
+	socket_lock_t sk_lock;
+} RELOCATED;
+
+struct sk_buff {
+	struct sock *sk;
+	unsigned char *head;
+	unsigned char *data;
+	u32 len;
+	int skb_iif;		/* where it came in from; 0: made here */
+	u16 transport_header;	/* offset from head */
 } RELOCATED;
 
 struct trace_event_raw_sys_enter {

@@ -21,7 +21,6 @@ int BPF_PROG(on_signal, int signal)
 	if (!g || !l || __sync_lock_test_and_set(&l->stopping, 1))
 		return 0;
 	tell_of_process(task, t, MOVE(phase_left(l, g), MW_PHASE_STOP, MW_BY_SIGNAL), NULL);
-	__sync_fetch_and_add(&g->stopping, 1);
 	end_loads(task, t, g, 0, MW_BY_SIGNAL);
 	return 0;
 }
@@ -59,8 +58,8 @@ int sweep(struct mw_sweep_result *result)
 	struct mw_sweep s = { .now = bpf_ktime_get_boot_ns() };
 	struct mw_youth y = { .now = s.now };
 
-	bpf_loop(MW_SCOPES, sweep_scope, &s, 0);
-	bpf_loop(MW_GROUPS, look_for_young, &y, 0);
+	bpf_loop(totals.scope_mark, sweep_scope, &s, 0);
+	bpf_loop(totals.group_mark, look_for_young, &y, 0);
 	result->young = y.young;
 	result->open = s.open;
 	result->groups_made = totals.groups_made;

@@ -110,13 +110,9 @@ struct mw_inference {
 
 static long end_tail(u32 index, struct mw_inference *i)
 {
-	u32 slot = index;
-	struct mw_scope_slot *scope;
+	struct mw_scope_slot *scope = live_scope(index);
 
-	if (index >= totals.scope_mark)
-		return 1;
-	scope = bpf_map_lookup_elem(&scopes, &slot);
-	if (!scope || scope->group != i->group || scope->tgid != i->tgid || scope->state == MW_SCOPE_NONE)
+	if (!scope || scope->group != i->group || scope->tgid != i->tgid)
 		return 0;
 	if (scope->depth || scope_state(scope, i->now) != MW_SCOPE_TAIL) {
 		i->live = 1;
@@ -148,7 +144,7 @@ OFFERED int inference_called(struct task_struct *task, struct mw_task *t, const 
 		i.tgid = task->tgid;
 		i.group = g->id;
 		i.now = bpf_ktime_get_boot_ns();
-		bpf_loop(MW_SCOPES, end_tail, &i, 0);
+		bpf_loop(totals.scope_mark, end_tail, &i, 0);
 	}
 	if (i.live)
 		return 1;
@@ -272,8 +268,7 @@ OFFERED int declare_phase(struct task_struct *task, struct mw_task *t, u32 phase
 	else if ((ended && phase == MW_PHASE_WARMUP && from >= phase) || (from == MW_PHASE_STOP && phase == MW_PHASE_SERVE))
 		return 1;	/* the end of a load in a server that answers; what ends is never laxer than what serves */
 	if (phase == MW_PHASE_STOP && from != MW_PHASE_STOP) {
-		if (!__sync_lock_test_and_set(&l->stopping, 1))
-			__sync_fetch_and_add(&g->stopping, 1);
+		l->stopping = 1;
 	} else if ((phase == MW_PHASE_WARMUP || phase == MW_PHASE_SERVE) && !scope && from <= phase) {
 		if (from == phase)
 			return 1;
@@ -334,13 +329,9 @@ struct mw_sweep {
 
 static long sweep_scope(u32 index, struct mw_sweep *sweep)
 {
-	u32 slot = index;
-	struct mw_scope_slot *scope;
+	struct mw_scope_slot *scope = live_scope(index);
 
-	if (index >= totals.scope_mark)
-		return 1;
-	scope = bpf_map_lookup_elem(&scopes, &slot);
-	if (!scope || !scope->instance || scope->state == MW_SCOPE_NONE)
+	if (!scope)
 		return 0;
 	if (scope_state(scope, sweep->now) != MW_SCOPE_TAIL) {
 		sweep->open = 1;
@@ -399,13 +390,10 @@ struct mw_ending {
 
 static long end_scope_of(u32 index, struct mw_ending *e)
 {
-	u32 slot = index, failed;
-	struct mw_scope_slot *scope;
+	struct mw_scope_slot *scope = live_scope(index);
+	u32 failed;
 
-	if (index >= totals.scope_mark)
-		return 1;
-	scope = bpf_map_lookup_elem(&scopes, &slot);
-	if (!scope || scope->group != e->group || scope->tgid != e->tgid || scope->state == MW_SCOPE_NONE)
+	if (!scope || scope->group != e->group || scope->tgid != e->tgid)
 		return 0;
 	if (e->trigger == MW_BY_SIGNAL) {
 		if (rests(scope, e->now))
@@ -431,7 +419,7 @@ static __noinline int end_loads(struct task_struct *task, struct mw_task *t, str
 		return 0;
 	e.now = bpf_ktime_get_boot_ns();
 	e.process = process_of(task, t);
-	bpf_loop(MW_SCOPES, end_scope_of, &e, 0);
+	bpf_loop(totals.scope_mark, end_scope_of, &e, 0);
 	return 0;
 }
 

@@ -41,14 +41,9 @@ struct mw_joining {
 
 static long find_load_of(u32 index, struct mw_joining *j)
 {
-	u32 slot = index;
-	struct mw_scope_slot *scope;
+	struct mw_scope_slot *scope = live_scope(index);
 
-	if (index >= totals.scope_mark)
-		return 1;
-	scope = bpf_map_lookup_elem(&scopes, &slot);
-	if (!scope || scope->group != j->group || scope->tgid != j->tgid || scope->state == MW_SCOPE_NONE ||
-	    !has_artifact(scope, j->inode, j->device))
+	if (!scope || scope->group != j->group || scope->tgid != j->tgid || !has_artifact(scope, j->inode, j->device))
 		return 0;
 	j->instance = scope->instance;
 	j->slot = index;
@@ -68,7 +63,7 @@ static __noinline int used_artifact(struct task_struct *task, struct mw_task *t,
 
 	if (!l || t->excluded || BPF_CORE_READ(file, f_flags) & O_ACCMODE || !known_artifact(t, inode))
 		return 0;
-	bpf_loop(MW_SCOPES, find_load_of, &j, 0);
+	bpf_loop(totals.scope_mark, find_load_of, &j, 0);
 	if (j.instance) {
 		t->scope_slot = j.slot;
 		t->scope_instance = j.instance;

@@ -208,12 +208,8 @@ struct mw_listening {
 
 static long note_listener(u32 index, struct mw_listening *n)
 {
-	u32 slot = index;
-	struct mw_scope_slot *scope;
+	struct mw_scope_slot *scope = live_scope(index);
 
-	if (index >= totals.scope_mark)
-		return 1;
-	scope = bpf_map_lookup_elem(&scopes, &slot);
 	if (scope && scope->group == n->group && scope->tgid == n->tgid)
 		scope->listens = n->itself;
 	return 0;
@@ -233,7 +229,7 @@ static __noinline int now_listens(struct task_struct *task, struct mw_task *t)
 	n.group = g->id;
 	n.itself = answers_itself(l);
 	if (g->live_scopes)
-		bpf_loop(MW_SCOPES, note_listener, &n, 0);
+		bpf_loop(totals.scope_mark, note_listener, &n, 0);
 	return 0;
 }
 
@@ -305,56 +301,92 @@ static __noinline int sent_by(struct task_struct *task, struct mw_task *t, u32 *
 	return 0;
 }
 
-static __always_inline int sent(struct sock *sk, int length)
+/* Something was sent on a socket of the network. */
+static __always_inline int sent_far(struct sock *sk, int length)
 {
+	u32 *state = length > 0 ? bpf_sk_storage_get(&listeners, sk, 0, 0) : NULL;
 	struct mw_endpoint client;
 	struct task_struct *task;
-	u32 *state = NULL;
 	struct mw_task *t;
 	u64 *group;
 
-	if (length <= 0)
+	if (!state)
 		return 0;
-	if (sk->__sk_common.skc_family != AF_UNIX) {
-		state = bpf_sk_storage_get(&listeners, sk, 0, 0);
-		if (!state)
-			return 0;
-	}
 	task = bpf_get_current_task_btf();
 	t = state_of(task);
 	if (!t || t->excluded || !matters(task, t))
 		return 0;
-	if (state) {
-		client_end(&client, sk, 1);
-		group = bpf_map_lookup_elem(&own_clients, &client);
-		if (group && *group == t->group)
-			return answered_inside(task, t);
-	} else {
-		if (!accepted_by_name(sk))
-			return 0;
-		if (of_group(BPF_CORE_READ(sk, sk_peer_pid, numbers[0].nr), t->group))
-			return answered_inside(task, t);
-		state = bpf_sk_storage_get(&listeners, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-		if (!state)
-			return 0;
-	}
-	return sent_by(task, t, state, length);
+	client_end(&client, sk, 1);
+	group = bpf_map_lookup_elem(&own_clients, &client);
+	return group && *group == t->group ? answered_inside(task, t) : sent_by(task, t, state, length);
 }
 
-/* net/socket.c: after each send on any socket. */
+/* Something was sent on a unix socket. */
+static __always_inline int sent_near(struct sock *sk, int length)
+{
+	struct task_struct *task;
+	struct mw_task *t;
+	u32 *state;
+
+	if (length <= 0)
+		return 0;
+	task = bpf_get_current_task_btf();
+	t = state_of(task);
+	if (!t || t->excluded || !matters(task, t) || !accepted_by_name(sk))
+		return 0;
+	if (of_group(BPF_CORE_READ(sk, sk_peer_pid, numbers[0].nr), t->group))
+		return answered_inside(task, t);
+	state = bpf_sk_storage_get(&listeners, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	return state ? sent_by(task, t, state, length) : 0;
+}
+
+/* net/socket.c: after each send on any socket, since 6.3. */
 DOOR("tp_btf/sock_send_length", on_send, 0)
 
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(on_send, struct sock *sk, int length, int flags)
 {
-	return sent(sk, length);
+	return sk->__sk_common.skc_family == AF_UNIX ? sent_near(sk, length) : sent_far(sk, length);
 }
 
-/* net/ipv4/tcp.c: the other door of answers, for kernels before 6.3. */
+/* net/ipv4/tcp.c and net/unix/af_unix.c */
 DOOR("fexit/tcp_sendmsg", on_tcp_sendmsg, 0)
 
 SEC("fexit/tcp_sendmsg")
 int BPF_PROG(on_tcp_sendmsg, struct sock *sk, void *message, unsigned long size, int length)
 {
-	return sent(sk, length);
+	return sent_far(sk, length);
+}
+
+DOOR("fexit/unix_stream_sendmsg", on_unix_sendmsg, 0)
+
+SEC("fexit/unix_stream_sendmsg")
+int BPF_PROG(on_unix_sendmsg, struct socket *socket, void *message, unsigned long size, int length)
+{
+	return sent_near(socket->sk, length);
+}
+
+/* Bytes in a packet of TCP, beyond its headers. */
+static __always_inline int payload_of(struct sk_buff *skb)
+{
+	u64 header = (u64)BPF_CORE_READ(skb, head) + skb->transport_header;
+	u8 words = 0;	/* of the header, in the upper half */
+
+	bpf_probe_read_kernel(&words, 1, (void *)header + 12);
+	return skb->len - (u32)(header - (u64)BPF_CORE_READ(skb, data)) - (words >> 4) * 4;
+}
+
+/* net/core/dev.c: each packet that leaves, at its first device. As long as a system call owns the socket nobody else sends on it, so
+ * the current task does. What leaves later, because the client acknowledged something, is no current task's.
+ */
+DOOR("tp_btf/net_dev_queue", on_packet, 0)
+
+SEC("tp_btf/net_dev_queue")
+int BPF_PROG(on_packet, struct sk_buff *skb)
+{
+	struct sock *sk = skb->sk;
+
+	if (!sk || skb->skb_iif || !bpf_sk_storage_get(&listeners, sk, 0, 0) || !sk->sk_lock.owned)
+		return 0;
+	return sent_far(sk, payload_of(skb));
 }

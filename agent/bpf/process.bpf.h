@@ -7,6 +7,7 @@ static __noinline int inherit_process(struct mw_task *c, struct mw_task *l)
 {
 	c->phase = l->phase;
 	c->evidence = l->evidence;
+	c->stopping = l->stopping;
 	c->listens = l->listens;
 	c->answers_inside = 0;
 	c->scopes_begun = 0;
@@ -280,6 +281,7 @@ static __noinline u32 began_anew(struct task_struct *task, struct mw_task *t, u3
 	__builtin_memset(&t->models, 0, sizeof(t->models));
 	t->inherited = 0;
 	t->phase = MW_PHASE_START;
+	t->stopping = 0;
 	t->evidence = MW_OBSERVED;
 	t->listens = has_listener(task);
 	if (g) {
@@ -411,8 +413,6 @@ int BPF_PROG(on_exit, struct task_struct *task)
 		}
 		release(s);
 	}
-	if (l && __sync_lock_test_and_set(&l->stopping, 0))
-		__sync_fetch_and_add(&g->stopping, -1);
 	leave_group(t);
 	return 0;
 }

@@ -51,6 +51,8 @@ static __noinline int fetch_head(struct mw_head *head, struct task_struct *task,
 		from = vector.base;
 		if (vector.length < length)
 			length = vector.length;
+	} else if (regs->dx < length) {
+		length = regs->dx;	/* what is sent now may have waited since another call */
 	}
 	if (length > MW_HEAD)
 		length = MW_HEAD;

@@ -126,16 +126,6 @@ static long find_free_scope(u32 index, struct mw_scope_search *search)
 	return 1;
 }
 
-static __always_inline void raise_scope_mark(u32 mark)
-{
-	for (u32 i = 0; i < 8; i++) {
-		u32 old = totals.scope_mark;
-
-		if (mark <= old || __sync_val_compare_and_swap(&totals.scope_mark, old, mark) == old)
-			return;
-	}
-}
-
 static __always_inline bool has_artifact(struct mw_scope_slot *scope, u64 inode, u32 device)
 {
 	for (u32 i = 0; i < MW_SCOPE_FILES; i++)
@@ -180,7 +170,7 @@ static __noinline struct mw_scope_slot *open_scope(struct mw_scratch *s, struct 
 		count(MW_HOP_MISSED, MW_LIFECYCLE);
 		return NULL;
 	}
-	raise_scope_mark(search.slot + 1);
+	raise_mark(&totals.scope_mark, search.slot + 1);
 	probes_wanted_again(task->tgid);
 	instance = new_id();
 	l = process_of(task, t);

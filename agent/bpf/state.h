@@ -112,7 +112,6 @@ struct mw_group {
 	u32 loaded;		/* loads that are over, and well */
 	u32 open_scopes;
 	u32 live_scopes;	/* open and tail */
-	u32 stopping;		/* processes that were told to stop */
 	u32 overflow;
 	u32 listening;		/* a process of it listens, or did */
 	u32 artifacts;		/* remembered by inode */
@@ -237,8 +236,8 @@ struct {
 } listeners SEC(".maps");	/* tag of a listening socket, inherited by what it accepts */
 
 struct mw_totals {
-	u32 group_hint;
-	u32 scope_mark;		/* no scope slot at or above this one was ever used */
+	u32 group_mark;		/* no slot of a group at or above this one was ever used */
+	u32 scope_mark;		/* the same of scopes */
 	u32 groups_made;
 	u32 instance_count;
 	u32 adopted;
@@ -279,6 +278,24 @@ static __always_inline u64 quiet_ns(void)
 	struct mw_config *c = bpf_map_lookup_elem(&config, &zero);
 
 	return c && c->quiet_ns ? c->quiet_ns : 100000000ULL;
+}
+
+/* For searches, which go as far as the mark. NULL: the slot holds no load that goes on. */
+static __always_inline struct mw_scope_slot *live_scope(u32 slot)
+{
+	struct mw_scope_slot *scope = bpf_map_lookup_elem(&scopes, &slot);
+
+	return scope && scope->instance && scope->state != MW_SCOPE_NONE ? scope : NULL;
+}
+
+static __always_inline void raise_mark(u32 *mark, u32 to)
+{
+	for (u32 i = 0; i < 8; i++) {
+		u32 old = *mark;
+
+		if (to <= old || __sync_val_compare_and_swap(mark, old, to) == old)
+			return;
+	}
 }
 
 /* A scope that has seen no artifact I/O for a while is a tail even before the sweep has written so. */

@@ -12,12 +12,11 @@ struct mw_group_search {
 	u64 id;
 	u32 slot;
 	u32 found;
-	u32 hint;
 };
 
 static long find_free_group(u32 index, struct mw_group_search *search)
 {
-	u32 slot = (search->hint + index) & (MW_GROUPS - 1);
+	u32 slot = index;
 	struct mw_group *g = bpf_map_lookup_elem(&groups, &slot);
 
 	if (!g)
@@ -37,7 +36,6 @@ static __noinline struct mw_task *new_group(struct task_struct *task, u32 phase,
 	struct task_struct *leader = task->group_leader;
 	struct mw_group_search search = {
 		.id = ((u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32()) | 1,
-		.hint = totals.group_hint,
 	};
 	struct mw_task *t;
 	struct mw_group *g;
@@ -51,7 +49,7 @@ static __noinline struct mw_task *new_group(struct task_struct *task, u32 phase,
 		count(MW_HOP_MISSED, MW_LIFECYCLE);
 		return NULL;
 	}
-	totals.group_hint = search.slot + 1;
+	raise_mark(&totals.group_mark, search.slot + 1);
 	g->root_tgid = task->tgid;
 	g->root_start_ns = leader->start_boottime;
 	__builtin_memset(&g->models, 0, sizeof(g->models));
@@ -65,7 +63,6 @@ static __noinline struct mw_task *new_group(struct task_struct *task, u32 phase,
 	g->loaded = 0;
 	g->open_scopes = 0;
 	g->live_scopes = 0;
-	g->stopping = 0;
 	g->overflow = 0;
 	g->listening = 0;
 	t = bpf_task_storage_get(&tasks, leader, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);

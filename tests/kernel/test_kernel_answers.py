@@ -1,15 +1,46 @@
-"""What counts as an answer, and makes a server serve; and what does not."""
+"""What counts as an answer, and makes a server serve; and what does not. Each through the best door of this host and through the
+last one, which kernels before 6.3 have where they refuse to attach to functions; what cannot be seen there, the door must say."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from modelward_agent.sensor import Sensor
 from modelward_agent.sensor.constants import Phase, Scope, Trigger
+from modelward_agent.sensor.doors import EFFECTS
 
 from .conftest import Event, Host, answering, of
 
 pytestmark = pytest.mark.kernel
+
+_DOORS = {door.name: door for effect in EFFECTS if effect.name == "answer" for door in effect.doors}
+_LAST = "tp_btf/net_dev_queue"
+
+
+@pytest.fixture(scope="module")
+def packets() -> Iterator[Host]:
+    """A sensor to which the better doors of answers are refused."""
+    better = {program for name, door in _DOORS.items() if name != _LAST for program in door.programs}
+    sensor = Sensor.open(without=sorted(better))
+    yield Host(sensor)
+    sensor.close()
+
+
+@pytest.fixture(params=["best door", "packets"])
+def host(request: pytest.FixtureRequest) -> Iterator[Host]:
+    chosen: Host = request.getfixturevalue("shared_host" if request.param == "best door" else "packets")
+    chosen.pump()
+    chosen.forget()
+    yield chosen
+    chosen.forget()
+
+
+def _loses(host: Host, what: str) -> bool:
+    """Whether the door of answers says that it cannot see this."""
+    [door] = [report for report in host.sensor.doors() if report.effect == "answer"]
+    return what in door.loss
 
 _LOADED = """
 import subprocess, sys, threading, time
@@ -84,7 +115,8 @@ unix.listen()
 
 
 def test_an_answer_on_a_unix_socket_makes_a_server_serve(host: Host, artifact: Path) -> None:
-    assert _served(_events(host, artifact, _UNIX + f"answer({_OK}, s=unix)"))
+    served = _served(_events(host, artifact, _UNIX + f"answer({_OK}, s=unix)"))
+    assert served is not _loses(host, "answers on unix sockets")
 
 
 def test_a_refusal_on_a_unix_socket_is_no_answer(host: Host, artifact: Path) -> None:
@@ -102,7 +134,7 @@ accepted, _ = unix.accept()
 accepted.send(b"x")
 os.wait()
 """
-    assert not _served(_events(host, artifact, _UNIX + body))
+    assert _served(_events(host, artifact, _UNIX + body)) is _loses(host, "another of its group on a unix socket")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
@@ -155,3 +187,44 @@ client.connect(listener.getsockname())
 client.send(b"x")
 """
     assert not _served(_events(host, artifact, body))
+
+
+def test_the_last_door_is_taken_only_where_the_better_ones_are_refused(packets: Host, shared_host: Host) -> None:
+    doors = [next(report for report in host.sensor.doors() if report.effect == "answer") for host in (packets, shared_host)]
+    assert doors[0].door == _LAST
+    assert doors[1].door != _LAST
+    assert all(better in doors[0].reason for better in _DOORS if better != _LAST)
+
+
+@pytest.mark.parametrize("parts", [
+    pytest.param((_OK + " + bytes(400_000)",), id="in one call"),
+    pytest.param((_OK, "bytes(400_000)"), id="in two calls"),
+])
+def test_an_answer_of_many_packets_is_one(host: Host, artifact: Path, parts: tuple[str, ...]) -> None:
+    events = _events(host, artifact, f"answer({', '.join(parts)})")
+    assert _served(events)
+    assert len(of(events, "lifecycle", to_phase=Phase.SERVE, scope=Scope.NONE)) == 2, "of its load and of its process"
+
+
+def test_a_refusal_of_many_packets_is_no_answer(host: Host, artifact: Path) -> None:
+    assert not _served(_events(host, artifact, f"answer({_BUSY} + bytes(400_000))"))
+
+
+def test_an_answer_sent_from_a_file_makes_a_server_serve(host: Host, artifact: Path) -> None:
+    body = "accepted = accept(); sent = os.open('/bin/true', os.O_RDONLY); os.sendfile(accepted.fileno(), sent, 0, 1000)"
+    assert _served(_events(host, artifact, body)) is not _loses(host, "sendfile")
+
+
+def test_what_a_client_sends_to_a_server_that_says_nothing_is_no_answer(host: Host, artifact: Path) -> None:
+    """The server acknowledges it, and closes: those packets leave it too."""
+    import socket
+    import subprocess
+
+    body = "print(listener.getsockname()[1], flush=True); accepted = listener.accept()[0]; accepted.recv(10); accepted.close()"
+    process = host.start(answering() + _LOADED + body + "\nrun('end')", str(artifact), stdout=subprocess.PIPE)
+    assert process.stdout
+    with socket.create_connection(("127.0.0.1", int(process.stdout.readline()))) as client:
+        client.send(b"x")
+        assert not client.recv(10)
+    assert host.finish(process) == 0
+    assert not _served(host.events(process.pid))

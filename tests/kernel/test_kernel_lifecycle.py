@@ -229,6 +229,7 @@ run("again")
     events = _run(host, body, artifact)
     assert (Phase.SERVE, Phase.STOP, Trigger.SIGNAL) in _transitions(events)
     assert (Phase.STOP, Phase.SERVE, Trigger.ANSWER) in _transitions(events)
+    assert _marked(events, "stopping").phase == Phase.STOP
     assert _marked(events, "again").phase == Phase.SERVE
 
 

@@ -49,6 +49,8 @@ _OPENS = ("open", "openat", "openat2", "creat")
 _OPEN_LOSS = "opens that fail, or with O_PATH; whether the file's own driver refuses afterwards"
 _CONNECT_LOSS = "whether the connect succeeded; unix sockets; datagrams without a connect"
 _SYSCALL_LOSS = "opens that fail; opens by 32-bit system calls; every system call of the host pays 100 to 190 ns"
+_SEND_LOSS = "answers by shared memory and by sendfile; that what a process sends another of its group on a unix socket is none"
+_PACKET_LOSS = "answers on unix sockets and by shared memory; answers that leave only after the client has acknowledged others"
 _PAGES_LOSS = "page faults of mapped artifacts"
 _FIRST_LOSS = "at once, models without a name of one that are only mapped, read by io_uring, or in a zip: they are found late"
 
@@ -85,7 +87,8 @@ EFFECTS: tuple[Effect, ...] = (
         "answer",
         (
             Door("tp_btf/sock_send_length", ("on_send",), "answers by shared memory"),
-            Door("fexit/tcp_sendmsg", ("on_tcp_sendmsg",), "answers on unix sockets, by shared memory and by sendfile"),
+            Door("fexit/{tcp_sendmsg,unix_stream_sendmsg}", ("on_tcp_sendmsg", "on_unix_sendmsg"), _SEND_LOSS),
+            Door("tp_btf/net_dev_queue", ("on_packet",), _PACKET_LOSS),
         ),
     ),
     Effect("stop", (Door("tp_btf/signal_deliver", ("on_signal",)),)),
