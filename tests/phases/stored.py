@@ -96,7 +96,9 @@ def stored_of(run: Run) -> Stored:
     whole = run.whole
     whole.watch.settle(120)
     truth = str(run.truth)
-    marked = f"event_name = 'file_open' AND startsWith(file_path, '{truth}/')"
+    # Servers have names such as "Ollama's processes".
+    quoted = truth.replace("\\", "\\\\").replace("'", "\\'")
+    marked = f"event_name = 'file_open' AND startsWith(file_path, '{quoted}/')"
     # A server may be several workloads, such as one that is tracked from its workers' artifacts on.
     own = ("process_root_id IN (SELECT DISTINCT process_root_id FROM events "
            f"WHERE {marked} OR process_root_id LIKE '%-{run.pid}-%')")
