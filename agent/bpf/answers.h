@@ -9,10 +9,12 @@
 #define MW_FDS		256	/* descriptors that are searched for artifacts */
 #define MW_CHECK_NS	10000000ULL
 
+enum mw_hold { MW_NOT_HELD, MW_HELD, MW_HELD_MAPPED };
+
 struct mw_holding {
 	struct mw_scope_slot *scope;
 	u64 files;		/* array of struct file * */
-	u32 found;
+	u32 found;		/* enum mw_hold */
 };
 
 static long compare_descriptor(u32 index, struct mw_holding *h)
@@ -27,11 +29,12 @@ static long compare_descriptor(u32 index, struct mw_holding *h)
 	inode = BPF_CORE_READ(file, f_inode);
 	if (!has_artifact(h->scope, BPF_CORE_READ(inode, i_ino), BPF_CORE_READ(inode, i_sb, s_dev)))
 		return 0;
-	h->found = 1;
-	return 1;
+	/* Python's mmap keeps a descriptor for as long as it maps the file: that says nothing of a load. */
+	h->found = BPF_CORE_READ(file, f_mapping, i_mmap.rb_root.rb_node) ? MW_HELD_MAPPED : MW_HELD;
+	return h->found == MW_HELD;
 }
 
-/* Does the process of a load have an artifact of it open? */
+/* Does the process of a load have an artifact of it open? enum mw_hold. */
 static __noinline u32 holds_artifact(struct mw_scope_slot *scope, struct task_struct *thread)
 {
 	struct mw_holding h = { .scope = scope };
@@ -77,14 +80,27 @@ static __always_inline bool at_work(struct task_struct *thread)
 	return last + MW_TURN_NS > BPF_CORE_READ(current, sched_info.last_arrival);
 }
 
+#define MW_FAULTS	64	/* page faults between two counts: a mapped model is being read */
+#define MW_COUNT_NS	40000000ULL
+
+static __always_inline u64 faults_of(struct task_struct *thread)
+{
+	return BPF_CORE_READ(thread, min_flt) + BPF_CORE_READ(thread, maj_flt);
+}
+
 /* Does a load in its tail still go on, as far as can be seen? 2: it only seems to, and not for long. */
 static __noinline u32 goes_on(struct mw_scope_slot *scope, u64 now)
 {
 	struct task_struct *thread = (void *)scope->thread;
+	u32 held;
 
 	if (now - scope->last_io_ns > MW_HELD_NS || (u32)BPF_CORE_READ(thread, pid) != scope->tid)
 		return 0;
-	if (scope->depth || holds_artifact(scope, thread))
+	if (scope->depth)
+		return 1;
+	held = holds_artifact(scope, thread);
+	if (held == MW_HELD ||
+	    (held && (scope->faulted >= MW_FAULTS || faults_of(thread) - scope->faults >= MW_FAULTS)))
 		return 1;
 	if (scope->answered_ns && now - scope->answered_ns > MW_DOUBT_NS)
 		return 0;

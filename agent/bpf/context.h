@@ -182,7 +182,8 @@ static __always_inline void fill_lifecycle(struct mw_header *h, struct task_stru
 		h->phase = phase_of(l, g, now, &began);
 		if (l->phase)
 			h->evidence = l->evidence;
-		if (l->models.count)
+		/* Who has loaded, and given back or failed, has none; others have what their group has. */
+		if (l->models.count || l->scopes_begun)
 			h->instance = only_model(&l->models);
 		if (l->stopping)
 			h->phase = MW_PHASE_STOP;

@@ -169,9 +169,24 @@ struct socket {
 	struct sock *sk;
 } RELOCATED;
 
+struct rb_node;
+
+struct rb_root {
+	struct rb_node *rb_node;
+} RELOCATED;
+
+struct rb_root_cached {
+	struct rb_root rb_root;
+} RELOCATED;
+
+struct address_space {
+	struct rb_root_cached i_mmap;
+} RELOCATED;
+
 struct file {
 	void *private_data;
 	struct inode *f_inode;
+	struct address_space *f_mapping;
 	u32 f_flags;
 	s64 f_pos;
 	struct path f_path;
@@ -255,6 +270,8 @@ struct task_struct {
 	struct files_struct *files;
 	struct signal_struct *signal;
 	struct css_set *cgroups;
+	unsigned long min_flt;
+	unsigned long maj_flt;
 	struct sched_info sched_info;
 } RELOCATED;
 

@@ -285,6 +285,53 @@ OFFERED int declare_phase(struct task_struct *task, struct mw_task *t, u32 phase
 	return 1;
 }
 
+/* Is a file part of the model of a scope that has long been quiet? Shards have a stem in common; TensorFlow's folder is one model. */
+static __always_inline bool same_model(struct mw_scope_slot *scope, struct mw_opening *o)
+{
+	const char saved[MW_STEM] = "saved_model";
+
+	if (same_stem(scope->stem, saved))
+		return scope->folder[0] == o->folder || scope->folder[0] == o->above;
+	return scope->folder[0] == o->folder && same_stem(scope->stem, o->stem);
+}
+
+struct mw_calls {
+	u64 group;
+	u64 instance;
+	u32 slot;
+	u32 found;
+};
+
+static long find_call(u32 index, struct mw_calls *c)
+{
+	struct mw_scope_slot *scope = live_scope(index);
+
+	if (!scope || scope->group != c->group || !scope->probed || !scope->depth || scope->files)
+		return 0;
+	c->found++;
+	c->instance = scope->instance;
+	c->slot = index;
+	return 0;
+}
+
+/* A call of a framework to load a model goes on in the group and has opened no file: then whoever opens one does it for that call,
+ * as Triton's stub does. Not if there are several such calls.
+ */
+static __noinline int join_call(struct mw_task *t)
+{
+	struct mw_group *g = group_at(t->group_slot, t->group);
+	struct mw_calls c = { .group = t->group };
+
+	if (!g || !g->live_scopes)
+		return 0;
+	bpf_loop(totals.scope_mark, find_call, &c, 0);
+	if (c.found != 1)
+		return 0;
+	t->scope_slot = c.slot;
+	t->scope_instance = c.instance;
+	return 1;
+}
+
 /* A tracked task opened an artifact to read it, or was found at it; scratch->opening says which. The scratch holds the open's record,
  * or with kind MW_LIFECYCLE what was found; its texts serve for the lifecycle record too.
  */
@@ -295,13 +342,14 @@ static __noinline int artifact_opened(struct mw_scratch *s, struct task_struct *
 	u64 now = s->h.time_ns;
 	bool another = false;
 
-	/* A program that a load starts has a load of its own: it is no helper of that one, or the two would be one model. */
-	if (scope && t->other_program)
+	/* A program that a load starts has a load of its own, or the two would be one model: unless it is that load's only one. */
+	if (scope && t->other_program && scope->files)
 		scope = NULL;
+	else if (!scope && join_call(t))
+		scope = scope_at(t->scope_slot, t->scope_instance);
 	if (scope && !scope->depth && !has_artifact(scope, o->inode, o->device)) {
-		/* Long quiet, and another file: shards have a stem in common, or are opened at once. */
 		if (scope_state(scope, now) == MW_SCOPE_TAIL && scope->files)
-			another = scope->folder[0] != o->folder || !same_stem(scope->stem, o->stem);
+			another = !same_model(scope, o);
 	}
 	if (scope && (another || now - scope->last_io_ns > MW_RELOAD_NS)) {
 		settle(scope);
@@ -318,6 +366,8 @@ static __noinline int artifact_opened(struct mw_scratch *s, struct task_struct *
 		name_scope(s, task, t, scope, o);
 	}
 	note_artifact(scope, o->inode, o->device, o->folder);
+	s->h.instance = scope->instance;
+	s->h.phase = MW_PHASE_LOAD;
 	s->h.scope = MW_SCOPE_OPEN;
 	return 1;
 }
@@ -330,6 +380,7 @@ struct mw_sweep {
 static long sweep_scope(u32 index, struct mw_sweep *sweep)
 {
 	struct mw_scope_slot *scope = live_scope(index);
+	u64 faults;
 
 	if (!scope)
 		return 0;
@@ -341,6 +392,12 @@ static long sweep_scope(u32 index, struct mw_sweep *sweep)
 	/* An answer found it going on, and nothing has shown since that it does. */
 	if (scope->answered_ns && sweep->now - scope->answered_ns > MW_DOUBT_NS && !goes_on(scope, sweep->now))
 		close_scope(scope, MOVE(MW_PHASE_LOAD, MW_PHASE_SERVE, MW_BY_ANSWER), NULL);
+	if (sweep->now - scope->counted_ns >= MW_COUNT_NS) {
+		faults = faults_of((void *)scope->thread);
+		scope->faulted = faults - scope->faults;
+		scope->faults = faults;
+		scope->counted_ns = sweep->now;
+	}
 	return 0;
 }
 

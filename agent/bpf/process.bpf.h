@@ -262,8 +262,8 @@ static __noinline int tell_of_test(struct task_struct *task, struct linux_binprm
 	return 0;
 }
 
-/* What the process was is gone with its memory. A server, or a worker of one, starts and will load models of its own; any other program is the doing of
- * the model that its starter had, in the phase that its group is in. Returns the phase before.
+/* What the process was is gone with its memory. A server, or a worker of one, starts and will load models of its own; any other
+ * program is the doing of the model that its starter had, in the phase that its group is in. Returns the phase before.
  */
 static __noinline u32 began_anew(struct task_struct *task, struct mw_task *t, u32 matched)
 {
@@ -275,6 +275,7 @@ static __noinline u32 began_anew(struct task_struct *task, struct mw_task *t, u3
 	t->listens = 0;
 	t->answers_inside = 0;
 	t->answered_ns = 0;
+	t->scopes_begun = 0;
 	__builtin_memset(t->loads, 0, sizeof(t->loads));
 	if (!matched)
 		return from;

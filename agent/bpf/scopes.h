@@ -140,7 +140,11 @@ static __noinline int note_artifact(struct mw_scope_slot *scope, u64 inode, u32 
 
 	if (!inode || has_artifact(scope, inode, device))
 		return 0;
-	at = __sync_fetch_and_add(&scope->files, 1) & (MW_SCOPE_FILES - 1);
+	at = __sync_fetch_and_add(&scope->files, 1);
+	if (at >= MW_SCOPE_FILES)
+		at = 1 + at % (MW_SCOPE_FILES - 1);	/* the first one stays: its folder is the model's */
+	barrier_var(at);
+	at &= MW_SCOPE_FILES - 1;
 	scope->inode[at] = inode;
 	scope->device[at] = device;
 	scope->folder[at] = folder;
@@ -183,6 +187,9 @@ static __noinline struct mw_scope_slot *open_scope(struct mw_scratch *s, struct 
 	scope->last_io_ns = s->h.time_ns;
 	scope->answered_ns = 0;
 	scope->checked_ns = 0;
+	scope->counted_ns = 0;
+	scope->faults = 0;
+	scope->faulted = 0;
 	scope->depth = o->depth;
 	scope->declared = o->trigger == MW_BY_DECLARED;
 	scope->probed = o->trigger == MW_BY_PROBE_ENTER;

@@ -34,6 +34,7 @@ struct mw_repeat_key {
 struct mw_opening {
 	u64 inode;		/* 0: no artifact yet */
 	u64 folder;
+	u64 above;		/* the folder that that one is in */
 	u32 device;
 	u32 trigger;
 	u32 evidence;

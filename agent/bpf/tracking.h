@@ -272,6 +272,7 @@ static __noinline int describe_opening(struct mw_scratch *s, struct dentry *dent
 	s->opening.inode = s->h.file.inode;
 	s->opening.device = s->h.file.device;
 	s->opening.folder = BPF_CORE_READ(dentry, d_parent, d_inode, i_ino);
+	s->opening.above = BPF_CORE_READ(dentry, d_parent, d_parent, d_inode, i_ino);
 	s->opening.trigger = trigger;
 	s->opening.evidence = MW_OBSERVED;
 	return 0;

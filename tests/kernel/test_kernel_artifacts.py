@@ -185,6 +185,22 @@ load(artifact); load({str(other)!r}); load({str(shards[0])!r}); load({str(shards
     assert opened[2] == opened[3]
 
 
+def test_all_files_of_a_saved_model_are_one_model(host: Host, artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "variables").mkdir()
+    files = [tmp_path / name for name in ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001",
+                                          "fingerprint.pb")]
+    [file.write_bytes(b"x") for file in files]
+    body = f"""
+for path in {[str(file) for file in files]!r}:
+    os.close(os.open(path, os.O_RDONLY))
+    time.sleep(0.35)
+"""
+    events = _run(host, "begin()" + body, artifact)
+    opened = [_opened(events, path) for path in files]
+    assert len({event.instance for event in opened if event.flags & Flag.ARTIFACT}) == 1
+    assert opened[0].instance != _opened(events, artifact).instance
+
+
 def test_a_program_that_a_load_starts_has_a_load_of_its_own(host: Host, artifact: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.gguf"
     other.write_bytes(b"GGUF" + bytes(100))

@@ -224,6 +224,51 @@ mark("after")
     assert _mark(events, "after").phase == Phase.SERVE
 
 
+def test_a_model_that_stays_mapped_has_been_loaded_when_another_thread_answers(host: Host, artifact: Path) -> None:
+    body = """
+import mmap
+loaded, marked = threading.Event(), threading.Event()
+def pool():
+    with open(artifact, "rb") as file:
+        kept.append(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+    loaded.set()
+    marked.wait()
+    mark("idle")
+kept = []
+t = threading.Thread(target=pool); t.start()
+loaded.wait(); quiet(); answer(); time.sleep(0.2); answer()
+marked.set()
+t.join()
+"""
+    assert _mark(_run(host, body, artifact), "idle").phase == Phase.SERVE
+
+
+def test_a_mapped_model_whose_pages_are_still_touched_is_still_loaded(host: Host, artifact: Path) -> None:
+    with artifact.open("r+b") as file:
+        file.truncate(400 << 20)  # a hole: its pages come one by one
+    body = """
+import mmap
+begun, over = threading.Event(), threading.Event()
+def loader():
+    with open(artifact, "rb") as file:
+        pages = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    pages.madvise(mmap.MADV_RANDOM)
+    begun.set()
+    at = 0
+    while not over.is_set():
+        for _ in range(8):
+            pages[at]
+            at = (at + (64 << 10)) % len(pages)
+        time.sleep(0.002)
+    mark("touching")
+t = threading.Thread(target=loader); t.start()
+begun.wait(); quiet(); answer(); time.sleep(0.25); answer(); time.sleep(0.1)
+over.set()
+t.join()
+"""
+    assert _mark(_run(host, body, artifact), "touching").phase == Phase.LOAD
+
+
 def test_a_pool_thread_has_loaded_when_another_thread_answers(host: Host, artifact: Path) -> None:
     body = """
 loaded, marked = threading.Event(), threading.Event()

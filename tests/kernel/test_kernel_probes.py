@@ -268,6 +268,31 @@ call('{_TRITON_LOAD}', memory, b'/nothing/there')
     assert [e.outcome for e in ended] == [Outcome.SUCCESS, Outcome.FAILURE]
 
 
+def test_the_file_that_another_process_opens_for_a_call_names_its_load(server: Server, library: Library, artifact: Path) -> None:
+    body = f"""
+wait('{_TRITON_LOAD}')
+os.mkfifo(path + b'.fifo')
+ready, go = os.pipe()
+stub = os.fork()
+if stub == 0:
+    os.read(ready, 1)
+    os.close(os.open(path, os.O_RDONLY))
+    os._exit(0)
+call_of_server = threading.Thread(target=call, args=('{_TRITON_LOAD}', memory, path + b'.fifo'))
+call_of_server.start()
+time.sleep(0.3)
+os.write(go, b'x')
+os.waitpid(stub, 0)
+with open(path + b'.fifo', 'wb') as fifo:
+    fifo.write(b'x')
+call_of_server.join()
+"""
+    events = server(body, library("libtritonserver-0a1b2c3d.so"))
+    [begun] = _told(events, Trigger.PROBE_ENTER)
+    [opened] = [e for e in of(events, "file_open") if e.path == bytes(artifact)]
+    assert (opened.instance, opened.phase) == (begun.instance, Phase.LOAD)
+
+
 def test_a_model_that_is_given_back_is_unloaded(server: Server, library: Library) -> None:
     body = f"""
 other = path.replace(b'model.gguf', b'other.gguf')

@@ -132,6 +132,12 @@ def _end(me, label, well, replaces):
         _life.first_loaded = _life.first_loaded or now
 
 
+def going():
+    """The models of this process are being dropped: from now on the kernel may see that they are gone."""
+    with _lock:
+        _life.replaced = True
+
+
 def unloaded(label, seen=False):
     """A model was dropped. ``seen``: in a way that the kernel sees, so that only the others are left."""
     with _lock:

@@ -13,9 +13,10 @@ FIRST = "lilies"
 class TritonPythonModel:
     def initialize(self, arguments):
         label = arguments["model_name"]
+        # Triton's call to load this model goes on: its process starts in that load, or beside it, as Triton's threads have it.
+        truth.origins["*"] = f"-+{label}+{label}~"
         if label == FIRST:
-            truth.mark("main")
-            truth.tick()
+            truth.mark("main", phase="start+load+warmup", model=f"-+{FIRST}")
         else:
             # Its process is new in a server that serves another model.
             truth.mark("main", phase="start+serve", model=f"-+{FIRST}")
@@ -26,6 +27,8 @@ class TritonPythonModel:
                     self.weights = pickle.load(file)[1]
             else:
                 self.weights = load_file(folder / "weights.safetensors")["w"]
+        if label == FIRST:
+            truth.tick()
 
     def execute(self, requests):
         answers = []

@@ -37,6 +37,7 @@ def runner(name, blob, port):
         truth.tick()
     ended.wait()
     truth.stopping()
+    truth.going()
     del server
 
 

@@ -29,7 +29,8 @@ def worker(pipe, model):
                     weights.update((key, file.get_tensor(key)) for key in file.keys())  # noqa: SIM118
 
     load(model)
-    truth.tick()
+    # By the thread that has just loaded: it comes out of the load, if that was read from within 100 ms, or out of its tail.
+    truth.tick(origin="lilies+lilies~")
     pipe.send("loaded")
     while True:
         what, argument = pipe.recv()
