@@ -80,7 +80,7 @@ static __always_inline bool at_work(struct task_struct *thread)
 	return last + MW_TURN_NS > BPF_CORE_READ(current, sched_info.last_arrival);
 }
 
-#define MW_FAULTS	64	/* page faults between two counts: a mapped model is being read */
+#define MW_FAULTS	256	/* page faults between two counts: a mapped model is being read */
 #define MW_COUNT_NS	40000000ULL
 
 static __always_inline u64 faults_of(struct task_struct *thread)

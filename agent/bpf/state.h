@@ -16,7 +16,7 @@
 #define MW_SCOPE_FILES	8
 #define MW_RELOAD_NS	60000000000ULL	/* an artifact opened in a tail this long quiet is another load */
 #define MW_HELD_NS	60000000000ULL	/* an artifact that is held open without being read keeps a load from being over no longer */
-#define MW_DOUBT_NS	100000000ULL	/* a load that an answer finds going on has so long to show it */
+#define MW_DOUBT_NS	50000000ULL	/* a load that an answer finds going on has so long to show it */
 #define MW_TURN_NS	30000000ULL	/* threads that run by turns each ran so long ago */
 #define MW_MODELS	4
 #define MW_DETAIL	64	/* of a transition: a probe's function, what was declared; ended by NUL */

@@ -245,7 +245,7 @@ t.join()
 
 def test_a_mapped_model_whose_pages_are_still_touched_is_still_loaded(host: Host, artifact: Path) -> None:
     with artifact.open("r+b") as file:
-        file.truncate(400 << 20)  # a hole: its pages come one by one
+        file.truncate(2 << 30)  # a hole: its pages come one by one
     body = """
 import mmap
 begun, over = threading.Event(), threading.Event()
@@ -256,7 +256,7 @@ def loader():
     begun.set()
     at = 0
     while not over.is_set():
-        for _ in range(8):
+        for _ in range(32):
             pages[at]
             at = (at + (64 << 10)) % len(pages)
         time.sleep(0.002)

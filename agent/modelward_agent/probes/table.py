@@ -98,7 +98,6 @@ FAMILIES: tuple[Family, ...] = (
             "_ZN13llama_context6decodeERK11llama_batch", "_ZN13llama_context6decodeER11llama_batch")),
     )),
     Family("triton", ("libtritonserver",), (
-        Function("TRITONSERVER_ServerNew", Means.LOAD, result=Result.ERROR),
         Function("TRITONSERVER_ServerLoadModel", Means.LOAD, result=Result.ERROR, model_argument=2),
         Function("ServerLoadModelWithParameters", Means.LOAD, ("TRITONSERVER_ServerLoadModelWithParameters",),
                  result=Result.ERROR, model_argument=2),
