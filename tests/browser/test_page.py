@@ -276,6 +276,18 @@ return [...new Set(bad)];
 """
 
 
+def test_pages_opened_one_after_another_do_not_wait_for_those_that_were_left(page: Page, running: Collector) -> None:
+    begun = time.monotonic()
+    for number in range(10):
+        page.open(f"{running.http_url}/?q=word-{number}")
+        page.until(lambda: page.one("#live").get_attribute("data-state") == "live", "the stream")
+    page.driver.back()
+    page.until(lambda: page.one("#q").get_attribute("value") == "word-8", "the page before")
+    page.until(lambda: page.one("#live").get_attribute("data-state") == "live", "its stream")
+    assert time.monotonic() - begun < 40
+    page.errors()
+
+
 def test_a_lost_collector_is_shown_and_its_return_too(tmp_path: Path, page: Page) -> None:
     with collector(tmp_path) as running:
         address = running.http_url.removeprefix("http://")
