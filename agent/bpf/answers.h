@@ -80,12 +80,22 @@ static __always_inline bool at_work(struct task_struct *thread)
 	return last + MW_TURN_NS > BPF_CORE_READ(current, sched_info.last_arrival);
 }
 
-#define MW_FAULTS	256	/* page faults between two counts: a mapped model is being read */
-#define MW_COUNT_NS	40000000ULL
+#define MW_FAULTS	32	/* page faults between two looks, at least, and */
+#define MW_FAULT_NS	200000	/* one in so long: a mapped model is being read */
 
-static __always_inline u64 faults_of(struct task_struct *thread)
+/* Does a thread touch pages at the pace of a load? Looked at by answers and by the sweep. */
+static __noinline u32 touches_pages(struct mw_scope_slot *scope, struct task_struct *thread, u64 now)
 {
-	return BPF_CORE_READ(thread, min_flt) + BPF_CORE_READ(thread, maj_flt);
+	u64 faults, fresh, since = now - scope->counted_ns;
+
+	if (since < MW_CHECK_NS)
+		return scope->touching;
+	faults = BPF_CORE_READ(thread, min_flt) + BPF_CORE_READ(thread, maj_flt);
+	fresh = faults - scope->faults;
+	scope->touching = fresh >= MW_FAULTS && fresh * MW_FAULT_NS >= since;
+	scope->faults = faults;
+	scope->counted_ns = now;
+	return scope->touching;
 }
 
 /* Does a load in its tail still go on, as far as can be seen? 2: it only seems to, and not for long. */
@@ -99,8 +109,7 @@ static __noinline u32 goes_on(struct mw_scope_slot *scope, u64 now)
 	if (scope->depth)
 		return 1;
 	held = holds_artifact(scope, thread);
-	if (held == MW_HELD ||
-	    (held && (scope->faulted >= MW_FAULTS || faults_of(thread) - scope->faults >= MW_FAULTS)))
+	if (held == MW_HELD || (held && touches_pages(scope, thread, now)))
 		return 1;
 	if (scope->answered_ns && now - scope->answered_ns > MW_DOUBT_NS)
 		return 0;

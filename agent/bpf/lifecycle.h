@@ -341,6 +341,7 @@ static __noinline int artifact_opened(struct mw_scratch *s, struct task_struct *
 	struct mw_scope_slot *scope = scope_at(t->scope_slot, t->scope_instance);
 	u64 now = s->h.time_ns;
 	bool another = false;
+	struct mw_task *l;
 
 	/* A program that a load starts has a load of its own, or the two would be one model: unless it is that load's only one. */
 	if (scope && t->other_program && scope->files)
@@ -364,6 +365,9 @@ static __noinline int artifact_opened(struct mw_scratch *s, struct task_struct *
 	if (!scope->files) {
 		__builtin_memcpy(scope->stem, o->stem, sizeof(scope->stem));
 		name_scope(s, task, t, scope, o);
+		l = process_of(task, t);
+		if (l && scope->tgid != task->tgid)
+			take_model(l, scope->instance, o->inode, o->device);
 	}
 	note_artifact(scope, o->inode, o->device, o->folder);
 	s->h.instance = scope->instance;
@@ -380,7 +384,6 @@ struct mw_sweep {
 static long sweep_scope(u32 index, struct mw_sweep *sweep)
 {
 	struct mw_scope_slot *scope = live_scope(index);
-	u64 faults;
 
 	if (!scope)
 		return 0;
@@ -392,12 +395,7 @@ static long sweep_scope(u32 index, struct mw_sweep *sweep)
 	/* An answer found it going on, and nothing has shown since that it does. */
 	if (scope->answered_ns && sweep->now - scope->answered_ns > MW_DOUBT_NS && !goes_on(scope, sweep->now))
 		close_scope(scope, MOVE(MW_PHASE_LOAD, MW_PHASE_SERVE, MW_BY_ANSWER), NULL);
-	if (sweep->now - scope->counted_ns >= MW_COUNT_NS) {
-		faults = faults_of((void *)scope->thread);
-		scope->faulted = faults - scope->faults;
-		scope->faults = faults;
-		scope->counted_ns = sweep->now;
-	}
+	touches_pages(scope, (void *)scope->thread, sweep->now);
 	return 0;
 }
 

@@ -151,6 +151,16 @@ static __noinline int note_artifact(struct mw_scope_slot *scope, u64 inode, u32 
 	return 0;
 }
 
+/* A process has a model by its own doing: those of the process that forked it are its own no more. */
+static __noinline int take_model(struct mw_task *l, u64 instance, u64 inode, u32 device)
+{
+	if (l->inherited) {
+		__builtin_memset(&l->models, 0, sizeof(l->models));
+		l->inherited = 0;
+	}
+	return add_model(&l->models, instance, inode, device);
+}
+
 /* Open a scope on a task. The scratch holds a record of the task, whose path serves for the scope's records too. NULL: over a
  * quota, which is counted.
  */
@@ -189,7 +199,7 @@ static __noinline struct mw_scope_slot *open_scope(struct mw_scratch *s, struct 
 	scope->checked_ns = 0;
 	scope->counted_ns = 0;
 	scope->faults = 0;
-	scope->faulted = 0;
+	scope->touching = 0;
 	scope->depth = o->depth;
 	scope->declared = o->trigger == MW_BY_DECLARED;
 	scope->probed = o->trigger == MW_BY_PROBE_ENTER;
@@ -206,11 +216,7 @@ static __noinline struct mw_scope_slot *open_scope(struct mw_scratch *s, struct 
 	__sync_fetch_and_add(&g->open_scopes, 1);
 	add_model(&g->models, instance, o->inode, o->device);
 	if (l) {
-		if (l->inherited) {
-			__builtin_memset(&l->models, 0, sizeof(l->models));
-			l->inherited = 0;
-		}
-		add_model(&l->models, instance, o->inode, o->device);
+		take_model(l, instance, o->inode, o->device);
 		at = __sync_fetch_and_add(&l->scopes_begun, 1) & (MW_MODELS - 1);
 		l->load_slots[at] = search.slot;
 		l->loads[at] = instance;

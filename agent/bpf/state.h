@@ -138,7 +138,7 @@ struct mw_scope_slot {
 	u64 checked_ns;
 	u64 counted_ns;
 	u64 faults;		/* page faults of that task, when they were counted last */
-	u64 faulted;		/* and between the last two times */
+	u64 touching;		/* they came at the pace of a load */
 	u64 inode[MW_SCOPE_FILES];
 	u64 folder[MW_SCOPE_FILES];	/* inode of the folder that each is in */
 	u32 device[MW_SCOPE_FILES];
