@@ -3,6 +3,8 @@ last one, which kernels before 6.3 have where they refuse to attach to functions
 
 from __future__ import annotations
 
+import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +43,7 @@ def _loses(host: Host, what: str) -> bool:
     """Whether the door of answers says that it cannot see this."""
     [door] = [report for report in host.sensor.doors() if report.effect == "answer"]
     return what in door.loss
+
 
 _LOADED = """
 import subprocess, sys, threading, time
@@ -163,9 +166,6 @@ client.close()
 print(listener.getsockname()[1], port, flush=True)
 listener.accept()[0].send(b"x")
 """
-    import socket
-    import subprocess
-
     process = host.start(answering() + _LOADED + body + "\nrun('end')", str(artifact), stdout=subprocess.PIPE)
     assert process.stdout
     server, port = map(int, process.stdout.readline().split())
@@ -217,9 +217,6 @@ def test_an_answer_sent_from_a_file_makes_a_server_serve(host: Host, artifact: P
 
 def test_what_a_client_sends_to_a_server_that_says_nothing_is_no_answer(host: Host, artifact: Path) -> None:
     """The server acknowledges it, and closes: those packets leave it too."""
-    import socket
-    import subprocess
-
     body = "print(listener.getsockname()[1], flush=True); accepted = listener.accept()[0]; accepted.recv(10); accepted.close()"
     process = host.start(answering() + _LOADED + body + "\nrun('end')", str(artifact), stdout=subprocess.PIPE)
     assert process.stdout

@@ -187,8 +187,8 @@ load(artifact); load({str(other)!r}); load({str(shards[0])!r}); load({str(shards
 
 def test_all_files_of_a_saved_model_are_one_model(host: Host, artifact: Path, tmp_path: Path) -> None:
     (tmp_path / "variables").mkdir()
-    files = [tmp_path / name for name in ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001",
-                                          "fingerprint.pb")]
+    names = ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001", "fingerprint.pb")
+    files = [tmp_path / name for name in names]
     [file.write_bytes(b"x") for file in files]
     body = f"""
 for path in {[str(file) for file in files]!r}:
@@ -293,8 +293,8 @@ os.close(os.open({str(blob)!r}, os.O_RDONLY))
     process = host.start(_PRELUDE + body, str(artifact), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin
     assert process.stdout
-    host.pump_for(1)
     ended, loader = (int(process.stdout.readline()) for _ in range(2))
+    host.pump_for(1)
     group = host.events(process.pid)[-1].group
     device, inode = _key(blob)
     found = [(process.pid, ended, 77, 4242, group), (process.pid, loader, 77, 4243, group),
