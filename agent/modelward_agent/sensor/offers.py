@@ -18,7 +18,7 @@ HOOKS: dict[str, tuple[str, str]] = {
     "fentry": ("fentry/security_file_open", "opens where LSM programs are not run, at no cost to other system calls"),
     "kprobe": ("kprobe/security_file_open", _NOT_USED),
     "tp_btf": ("tp_btf/sched_process_exec", "exec, fork, exit, signals, sockets"),
-    "answers": ("tp_btf/sock_send_length", "answers of a server, since Linux 6.3; before that by fexit"),
+    "answers": ("tp_btf/sock_send_length", "answers of a server, since Linux 6.3; before that by fexit, or by packets"),
     "tracepoint": ("tracepoint/syscalls", "opens; every system call of the host pays 100 to 190 ns"),
     "cgroup": ("cgroup/connect4", "connects"),
     "iter": ("iter/task", "servers that run already"),
