@@ -97,8 +97,9 @@ class _Workload:
 class Recogniser:
     """Takes what was opened, and gives back what is a model; never blocks its caller, never raises over a file."""
 
-    def __init__(self, *, proc: Path = Path("/proc"), silence_s: float = 3.0, now: Callable[[], float] = time.monotonic) -> None:
-        """``silence_s``: a worker that says nothing for so long is killed. ``now``: a clock."""
+    def __init__(self, *, proc: Path = Path("/proc"), silence_s: float = 20.0, now: Callable[[], float] = time.monotonic) -> None:
+        """``silence_s``: a worker that says nothing for so long is killed; beside servers that use every core, one of the lowest
+        priority takes seconds to start. ``now``: a clock."""
         self._proc = os.fspath(proc)
         self._silence_s = silence_s
         self._now = now

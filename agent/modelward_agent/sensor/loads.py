@@ -57,7 +57,11 @@ class Loads:
         """
         artifacts, taken = self._kernel.map("artifacts"), 0
         for device, inode in itertools.islice(found, _REGISTERED):
-            artifacts.update(_inode(device, inode, group), bytes(8))
+            try:
+                artifacts.update(_inode(device, inode, group), bytes(8))
+            except OSError as e:
+                log.warning("files are not registered as artifacts", extra={"reason": str(e)})
+                break
             taken += 1
         return taken
 
