@@ -19,6 +19,8 @@ static __always_inline struct mw_task *take_in(struct task_struct *task, struct 
 	if (!first_to_count(t, task))
 		return t;
 	t->scope_instance = 0;
+	t->other_program = 0;
+	t->scopes_begun = 0;
 	t->asked_pointer = 0;
 	t->stopping = 0;
 	t->ended = 0;

@@ -365,6 +365,7 @@ static __noinline int artifact_opened(struct mw_scratch *s, struct task_struct *
 	if (!scope->files) {
 		__builtin_memcpy(scope->stem, o->stem, sizeof(scope->stem));
 		name_scope(s, task, t, scope, o);
+		t->other_program = 0;	/* its further files are of the same model */
 		l = process_of(task, t);
 		if (l && scope->tgid != task->tgid)
 			take_model(l, scope->instance, o->inode, o->device);
@@ -395,7 +396,8 @@ static long sweep_scope(u32 index, struct mw_sweep *sweep)
 	/* An answer found it going on, and nothing has shown since that it does. */
 	if (scope->answered_ns && sweep->now - scope->answered_ns > MW_DOUBT_NS && !goes_on(scope, sweep->now))
 		close_scope(scope, MOVE(MW_PHASE_LOAD, MW_PHASE_SERVE, MW_BY_ANSWER), NULL);
-	touches_pages(scope, (void *)scope->thread, sweep->now);
+	else
+		touches_pages(scope, (void *)scope->thread, sweep->now);
 	return 0;
 }
 
