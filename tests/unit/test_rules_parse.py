@@ -276,7 +276,8 @@ def test_no_damage_to_a_file_does_more_than_refuse_it(at: int, length: int, piec
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.integers(0, len(GOOD)), st.integers(0, 12), st.lists(st.sampled_from([*PIECES, "?", "\t", "---\n", "!"]), max_size=3))
+@given(st.integers(0, len(GOOD)), st.integers(0, 12),
+       st.lists(st.sampled_from([*PIECES, "?", "\t", "---\n", "!", "|", ">-", "#", "\ufeff"]), max_size=3))
 def test_the_quick_reader_says_what_the_other_says(at: int, length: int, pieces: list[str]) -> None:
     raw = (GOOD[:at] + "".join(pieces) + GOOD[at + length :]).encode()
     assert said_by(True, raw) == said_by(False, raw)

@@ -6,6 +6,7 @@ gigabytes), a file holds one document.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ MAX_DEPTH = 40
 
 _QUICK: Any = getattr(yaml, "CSafeLoader", None)
 """libyaml, where PyYAML was built with it: twelve times as fast. It is only believed where it finds nothing wrong."""
+
+_DIFFERS = re.compile(r"\t|\ufeff|[|>][-+0-9]*#")
+"""What the readers take differently: tabs, a byte order mark within the text, a comment right after the sign of a block."""
 
 _OPENING = (yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken, yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken)
 _CLOSING = (yaml.BlockEndToken, yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)
@@ -56,7 +60,7 @@ def read(file: str, raw: bytes) -> Document:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         raise RuleError([Problem(file, raw[: e.start].count(b"\n") + 1, f"not UTF-8 at byte {e.start}")]) from e
-    if _QUICK is not None and "\t" not in text:
+    if _QUICK is not None and not _DIFFERS.search(text):
         try:
             return _parse(file, text, _QUICK)
         except (RuleError, yaml.YAMLError, *_CONSTRUCTORS):
