@@ -200,7 +200,7 @@ def test_a_script_on_a_file_system_that_never_answers_stops_no_other_look(
     """The real thing: what hangs is a process that has no privileges any more, and it is killed."""
     folder = tmp_path / "mount"
     folder.mkdir()
-    walks = walking_of(silence_s=4)
+    walks = walking_of(silence_s=10)
     started: list[subprocess.Popen[bytes]] = []
     try:
         with mounted(folder, b"app.py", 1000, lambda offset, length: None) as script:
