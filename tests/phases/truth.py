@@ -46,6 +46,7 @@ class _Life:
         self.sends_itself = False
         self.siblings = ()  # labels of models that other processes of the server hold
         self.sending = 0
+        self.loaded_elsewhere = float("-inf")  # monotonic
 
 
 _life = _Life()
@@ -110,6 +111,7 @@ def loading_elsewhere(label):
     yield
     with _lock:
         del _life.loading["elsewhere"]
+        _life.loaded_elsewhere = time.monotonic()
         _life.models.append(label)
         _life.first_loaded = _life.first_loaded or time.time_ns()
 
@@ -255,6 +257,8 @@ def _process_phase():
         # The first load is in another thread: of this one it may be said or not, and 100 ms of quiet count as its end.
         begun = "load+start+warmup" if others or _life.tails else "start"
         return begun + ("+warmup+serve" if _life.failed else "")
+    # Nobody marked while that thread loaded, if it held the interpreter: 100 ms of quiet, and a sweep, end its load.
+    others = others or time.monotonic() - _life.loaded_elsewhere < 0.15
     return ("load+" if others else "") + "warmup" + ("+serve" if _possibly_answered() else "")
 
 
