@@ -11,7 +11,7 @@ from pathlib import Path
 
 from modelward_proto import __version__
 
-from modelward_collector.operator import inventory, listings, rules, silencing, test_alert, timeline
+from modelward_collector.operator import flags, inventory, listings, rules, silencing, test_alert, timeline
 from modelward_collector.operator.client import BadRequest, Client, CollectorError, Rows, Unreachable
 from modelward_collector.operator.explained import show_explanation
 from modelward_collector.operator.fields import show_fields
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for listing in listings.LISTINGS.values():
         added = command(listing.name, listing.help, _list)
-        listings.add_filters(added, listing)
+        flags.add(added, listing)
         if listing.name == "models":
             added.add_argument("of", metavar="MODEL", nargs="?", default="",
                                help="only this one, with each place of it: its name, or the start of its digest")
@@ -171,11 +171,11 @@ def _client(given: argparse.Namespace) -> Client:
 
 def _list(given: argparse.Namespace) -> int:
     listing = listings.LISTINGS[given.command]
-    found = _client(given).rows(listing.name, listings.filters(given, listing))
+    found = _client(given).rows(listing.name, flags.to_send(given, listing))
     if given.json:
         _print_json(found)
     else:
-        listings.show(listing, found, console(), listings.flags(given, listing))
+        listings.show(listing, found, console(), flags.as_typed(given, listing))
     return OK
 
 
