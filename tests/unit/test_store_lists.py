@@ -12,7 +12,8 @@ import pytest
 from modelward_collector.data_folder import DataFolder
 from modelward_collector.store import engine
 from modelward_collector.store.encode import timestamp
-from modelward_collector.web.queries import LISTINGS, filtered, listing, severities, steps
+from modelward_collector.web.listings import LISTINGS
+from modelward_collector.web.queries import filtered, listing, severities, steps
 
 from tests.unit.test_store_exceptions import Store, shell
 

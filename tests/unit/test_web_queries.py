@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from modelward_collector.web.filters import BadFilter, instant
-from modelward_collector.web.queries import LISTINGS, listing
+from modelward_collector.web.listings import LISTINGS
+from modelward_collector.web.queries import listing
 
 NOON = 1_764_072_000.0
 

@@ -65,7 +65,7 @@ def as_json(rows: Rows, **more: Any) -> Response:
 
 
 def list_of(name: str) -> Callable[[Request], Awaitable[Response]]:
-    """``GET /api/v1/NAME`` for one of :data:`~modelward_collector.web.queries.LISTINGS`, with its filters."""
+    """``GET /api/v1/NAME`` for one of :data:`~modelward_collector.web.listings.LISTINGS`, with its filters."""
 
     async def answer(request: Request) -> Response:
         store: Store = request.app.state.store

@@ -22,10 +22,10 @@ from modelward_collector.web.api import Health
 from modelward_collector.web.auth import Guard, Login
 from modelward_collector.web.explained import explain
 from modelward_collector.web.history import history
+from modelward_collector.web.listings import LISTINGS
 from modelward_collector.web.live import Live
 from modelward_collector.web.outputs_status import OutputsStatus, states
 from modelward_collector.web.overview import Overview
-from modelward_collector.web.queries import LISTINGS
 from modelward_collector.web.rules_status import RulesStatus
 from modelward_collector.web.store import Store
 from modelward_collector.web.test_alert import TestAlerts
