@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from modelward_collector.store import functions, gate
 from modelward_collector.store.engine import EngineError, execute
+from modelward_collector.store.refusal import Refused, explain_failure
 from modelward_proto.fields import DETECTION_FIELDS, STORED
 
 chdb = pytest.importorskip("chdb")
@@ -256,7 +257,7 @@ def loose(engine: str) -> Iterator[Any]:
 
 @pytest.mark.parametrize("sql", REFUSED.values(), ids=REFUSED.keys())
 def test_is_refused(connection: Any, sql: str) -> None:
-    with pytest.raises(gate.Refused) as refused:
+    with pytest.raises(Refused) as refused:
         gate.admit(connection, sql)
     assert refused.value.reason
     assert connection.query("SELECT count() FROM events").bytes() == b"0\n"
@@ -287,7 +288,7 @@ def test_a_field_with_its_dots_is_told_how_it_is_written_in_sql(connection: Any,
     gate.admit(connection, sql)
     with pytest.raises(EngineError) as failed:
         execute(connection, sql)
-    assert f"underscores for its dots: {hint}." in gate.explain_failure(failed.value).reason
+    assert f"underscores for its dots: {hint}." in explain_failure(failed.value).reason
 
 
 PLACES = (
@@ -325,7 +326,7 @@ FORBIDDEN = (
 def test_is_refused_wherever_it_stands(connection: Any, forbidden: str) -> None:
     for outer, inner in itertools.product(PLACES, ("{}", *PLACES)):
         sql = outer.format(inner.format(forbidden))
-        with pytest.raises(gate.Refused):
+        with pytest.raises(Refused):
             gate.admit(connection, sql)
 
 
@@ -336,7 +337,7 @@ def test_every_table_function_of_the_engine_that_is_not_on_the_list_is_refused(c
     assert "url" in names
     for name in names:
         if name.lower() not in functions.TABLE_FUNCTIONS:
-            with pytest.raises(gate.Refused):
+            with pytest.raises(Refused):
                 gate.admit(connection, f"SELECT * FROM {name}('x')")
         assert not functions.allowed(name), f"{name} is a table function and a function: IN would call the table function"
 
@@ -353,24 +354,24 @@ def test_the_list_of_functions_has_no_name_that_the_engine_does_not_know(engine:
 
 @pytest.mark.parametrize("sql", [REFUSED[name] for name in REFUSED if "a file" in name])
 def test_files_are_no_tables_even_in_the_engines_default_database(loose: Any, sql: str) -> None:
-    with pytest.raises(gate.Refused):
+    with pytest.raises(Refused):
         gate.admit(loose, sql)
 
 
 def test_a_planted_file_named_like_a_subquery_is_refused(loose: Any) -> None:
-    with pytest.raises(gate.Refused):
+    with pytest.raises(Refused):
         gate.admit(loose, "SELECT (WITH planted AS (SELECT 1) SELECT 1), * FROM planted")
 
 
 def test_a_table_of_ours_that_is_not_for_queries_is_refused(connection: Any) -> None:
     for sql in ("SELECT * FROM quarantine", "WITH x AS (SELECT 1) SELECT * FROM quarantine", "SELECT 'a' IN quarantine"):
-        with pytest.raises(gate.Refused):
+        with pytest.raises(Refused):
             gate.admit(connection, sql)
 
 
 def test_values_of_parameters_reach_the_query_and_tables_by_parameter_do_not(connection: Any) -> None:
     gate.admit(connection, "SELECT count() FROM events WHERE host_name = {h:String}", {"h": "'; DROP TABLE events"})
-    with pytest.raises(gate.Refused):
+    with pytest.raises(Refused):
         gate.admit(connection, "SELECT * FROM {t:Identifier}", {"t": "system.disks"})
 
 
@@ -396,7 +397,7 @@ def test_a_limit_ends_a_wasteful_query_and_says_so(engine: str, sql: str) -> Non
     gate.admit(connection, sql)
     with pytest.raises(EngineError) as failed:
         execute(connection, sql, None, "JSON")
-    assert gate.explain_failure(failed.value).kind == "limit"
+    assert explain_failure(failed.value).kind == "limit"
     connection.close()
 
 
@@ -410,7 +411,7 @@ def test_an_error_of_the_engine_becomes_one_sentence_without_version(connection:
     gate.admit(connection, "SELECT nosuch FROM events")
     with pytest.raises(EngineError) as failed:
         execute(connection, "SELECT nosuch FROM events")
-    told = gate.explain_failure(failed.value)
+    told = explain_failure(failed.value)
     assert told.kind == "syntax"
     assert "nosuch" in told.reason
     assert "version" not in told.reason

@@ -12,10 +12,10 @@ from modelward_collector.data_folder import DataFolder
 from modelward_collector.ingest.judging import conform
 from modelward_collector.settings import CollectorSettings
 from modelward_collector.store import engine
+from modelward_collector.store.allowed import VIEWS
 from modelward_collector.store.ddl import columns, migrations
 from modelward_collector.store.ddl.migrations import Lifetimes, MigrationError, migrate
 from modelward_collector.store.encode import ipc
-from modelward_collector.store.gate import VIEWS
 from modelward_collector.store.retention import Retention
 from modelward_proto.fields import DETECTION_FIELDS, STORED
 

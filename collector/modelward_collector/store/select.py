@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from modelward_proto.v1.store_pb2 import SelectReply, SelectRequest
 
-from modelward_collector.store import gate
+from modelward_collector.store import gate, refusal
 from modelward_collector.store.engine import DATABASE, READ_LIMITS, EngineError, Lane, execute
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ class Queries:
                 gate.lock(fresh, max_rows=request.max_rows or gate.MAX_ROWS)
                 gate.admit(fresh, request.sql, request.parameters)
                 return SelectReply(data=execute(fresh, request.sql, request.parameters, format))
-            except gate.Refused as e:
+            except refusal.Refused as e:
                 return SelectReply(error=e.reason, kind=e.kind)
             except EngineError as e:
-                refused = gate.explain_failure(e)
+                refused = refusal.explain_failure(e)
                 return SelectReply(error=refused.reason, kind=refused.kind)
             finally:
                 fresh.close()
