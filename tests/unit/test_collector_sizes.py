@@ -15,11 +15,11 @@ from modelward_collector.ingest.credit import InFlight
 from modelward_collector.ingest.payload import PayloadError
 from modelward_collector.ingest.pending import Pending
 from modelward_collector.ingest.validate import MAX_DECODED_BYTES, MAX_STORED_BYTES, Source, check
-from modelward_collector.store import engine, insert
+from modelward_collector.store import engine, following
 from modelward_collector.store.ddl.migrations import migrate
 from modelward_collector.store.encode import ipc
 from modelward_collector.store.held import Held
-from modelward_collector.store.insert import Outcome, Writer
+from modelward_collector.store.insert import Outcome, StoreBusy, Writer
 from modelward_collector.store.interface import MAX_MESSAGE_BYTES
 from modelward_collector.store.journal import Journal
 from modelward_proto.v1.store_pb2 import AppendReply, AppendRequest
@@ -77,7 +77,7 @@ def test_a_batch_that_the_engine_could_never_insert_is_refused() -> None:
 def test_more_detections_than_one_insert_takes_are_all_stored_once(
     folder: DataFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(insert, "SLICE", 3)
+    monkeypatch.setattr(following, "SLICE", 3)
     lane = engine.Lane("test", folder.engine)
     lane.call(lambda c: migrate(c, 30))
     found = ipc(pa.concat_tables([pa.ipc.open_stream(detection(n)).read_all() for n in range(10)]))
@@ -90,9 +90,9 @@ def test_more_detections_than_one_insert_takes_are_all_stored_once(
             raise engine.EngineError("Code: 241. DB::Exception: no memory now")
         engine.insert(connection, table, columns, data, token, scratch)
 
-    monkeypatch.setattr(insert, "insert", failing)
+    monkeypatch.setattr(following, "insert", failing)
     [first] = lane.call(lambda c: writer.store(c, [request(large(1, 4096, 10), found)]))
-    assert isinstance(first, insert.StoreBusy)
+    assert isinstance(first, StoreBusy)
     assert lane.call(lambda c: writer.store(c, [request(large(1, 4096, 10), found)])) == [Outcome()]
     [[count, different]] = lane.call(lambda c: engine.rows(
         c, "SELECT count(), uniqExact(detection_id) FROM modelward.detections_raw"))

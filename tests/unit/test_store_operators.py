@@ -74,7 +74,7 @@ def test_detections_are_stamped_in_the_order_of_their_insert_even_when_the_clock
     async def run() -> None:
         async with opened(tmp_path) as store:
             await store.append(detected("c", "b"))
-            monkeypatch.setattr("modelward_collector.store.insert.time.time_ns", lambda: clock() - 3600 * 10**9)
+            monkeypatch.setattr("modelward_collector.store.following.time.time_ns", lambda: clock() - 3600 * 10**9)
             await store.append(detected("a"))
         async with opened(tmp_path) as store:
             await store.append(detected("d"))

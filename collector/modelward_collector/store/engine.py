@@ -62,6 +62,8 @@ _INSERT: Mapping[str, int] = {
 }
 """Settings of an insert: on return its rows are in one part, which is there or not after a crash, never in half."""
 
+_ROWS_CODES = frozenset({6, 26, 27, 32, 33, 38, 41, 53, 69, 70, 72, 117, 131, 190, 321, 349, 469, 636})
+
 
 class EngineError(Exception):
     """The engine refused a statement. ``code`` is ClickHouse's number, 0 when it gave none."""
@@ -70,6 +72,12 @@ class EngineError(Exception):
         found = re.search(r"Code: (\d+)\. ", message)
         self.code = int(found.group(1)) if found else 0
         super().__init__(_sentence(message))
+
+    @property
+    def blames_rows(self) -> bool:
+        """Whether rows cannot be parsed or converted, are out of range or violate a constraint. After any other error, such as
+        memory, disk or a missing table, an insert is tried again: nothing is set aside for what is not its fault."""
+        return self.code in _ROWS_CODES
 
 
 def _sentence(message: str) -> str:

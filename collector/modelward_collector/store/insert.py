@@ -18,8 +18,9 @@ import pyarrow as pa
 from modelward_proto.fields import BINDING_FIELDS, DETECTION_FIELDS, STORED, arrow_schema
 from modelward_proto.v1.store_pb2 import AppendRequest
 
-from modelward_collector.store.encode import columns_of, ipc, joined, span, timestamp, without_zeros
-from modelward_collector.store.engine import EngineError, insert, insert_json, insert_table, literal, rows
+from modelward_collector.store.encode import joined, span, timestamp, without_zeros
+from modelward_collector.store.engine import EngineError, insert_json, insert_table, rows
+from modelward_collector.store.following import Following
 from modelward_collector.store.held import EpochKey, Held
 from modelward_collector.store.journal import Group, Journal, Member
 from modelward_collector.store.names import file_name
@@ -30,16 +31,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 DAY_NS = 86_400 * 10**9
-
-DATA_CODES = frozenset({6, 26, 27, 32, 33, 38, 41, 53, 69, 70, 72, 117, 131, 190, 321, 349, 469, 636})
-"""Errors that blame the rows: cannot be parsed or converted, out of range, violates a constraint. After any other, such as
-memory, disk or a missing table, the group is tried again: nothing is set aside for what is not its fault."""
-
-ASKED = 2_000
-"""Detections asked for in one query: the engine reads 256 KiB of SQL."""
-
-SLICE = 4_000
-"""Detections in one insert: a batch of which every row is a finding must not need more memory than the engine has."""
 
 
 class StoreBusy(Exception):
@@ -75,9 +66,12 @@ class Writer:
         self._scratch = scratch
         self._held = held
         self._stored_schema = arrow_schema(STORED)
-        self._last_stored_ns = 0
-        self.bound = 0
+        self._following = Following(journal, held, scratch)
+
+    @property
+    def bound(self) -> int:
         """How many groups with bindings were stored: the dictionary is loaded again when this moves."""
+        return self._following.bound
 
     def settle(self, connection: Connection) -> None:
         """Finish or forget every group that was interrupted.
@@ -87,7 +81,7 @@ class Writer:
         """
         for group in list(self._journal.unfinished()):
             if self._has_events(connection, group):
-                self._follow(connection, group)
+                self._following.insert(connection, group)
                 _log.info("an interrupted insert group was finished", extra={"group": group.name})
             else:
                 _log.info("an interrupted insert group was forgotten, its agents send it again", extra={"group": group.name})
@@ -173,7 +167,7 @@ class Writer:
                 self._journal.done(group.name)
                 return [StoreBusy(f"the events cannot be written: {e.strerror}") for _ in batches]
         try:
-            self._follow(connection, group)
+            self._following.insert(connection, group)
         except (EngineError, OSError) as e:
             # The journal keeps the group: the next call settles it before anything else.
             return [StoreBusy(str(e)) for _ in batches]
@@ -190,7 +184,7 @@ class Writer:
                 return [Outcome() for _ in batches]
         except (EngineError, OSError) as e:
             return [StoreBusy(str(e)) for _ in batches]
-        if error.code not in DATA_CODES:
+        if not error.blames_rows:
             return [StoreBusy(str(error)) for _ in batches]
         if len(batches) > 1:
             return [outcome for batch in batches for outcome in self._store_day(connection, [batch])]
@@ -236,67 +230,6 @@ class Writer:
             "host": member.host, "agent": member.agent_id, "epoch": member.epoch, "n": member.number,
             "a": member.first_ns, "b": member.last_ns, "t": member.batch_time_ns})
         return int(count) > 0
-
-    def _follow(self, connection: Connection, group: Group) -> None:
-        """Insert what follows the events of a group, each only if it is missing."""
-        for work in (self._insert_detections, self._insert_bindings):
-            try:
-                work(connection, group)
-            except EngineError as e:
-                if e.code not in DATA_CODES:
-                    raise
-                # What time does not heal must not stop everything that comes after: the file stays for a person.
-                self._journal.keep_aside(group)
-                _log.critical("detections or bindings of a group are refused; its journal file is kept", extra={
-                    "group": group.name, "error": str(e)})
-        first = group.members[0]
-        key = EpochKey(first.host, first.agent_id, first.epoch)
-        if self._held.checksum(connection, key, first.number) is None:
-            insert_json(connection, "batches", group.names, group.name)
-        for member, name in zip(group.members, group.names, strict=True):
-            key = EpochKey(member.host, member.agent_id, member.epoch)
-            self._held.add(connection, key, member.number, member.checksum)
-            if name["kinds"]:
-                self._held.epoch(connection, key).stored = dict(zip(name["kinds"], name["totals"], strict=True))
-
-    def _insert_detections(self, connection: Connection, group: Group) -> None:
-        if not group.detections:
-            return
-        found = pa.ipc.open_stream(group.detections).read_all()
-        ids = found.column("detection_id").to_pylist()
-        stored: set[str] = set()
-        for start in range(0, len(ids), ASKED):
-            listed = ", ".join(map(literal, ids[start : start + ASKED]))
-            stored.update(r[0] for r in rows(
-                connection, f"SELECT detection_id FROM modelward.detections_raw WHERE detection_id IN ({listed})"))
-        wanted: dict[str, int] = {}
-        for index, name in enumerate(ids):
-            if name not in stored:
-                wanted.setdefault(name, index)
-        missing = list(wanted.values())
-        for start in range(0, len(missing), SLICE):
-            rows_of = missing[start : start + SLICE]
-            stamped = found.take(pa.array(rows_of, pa.int64())).append_column("stored_at", self._stamps(connection, len(rows_of)))
-            # Settled again after a crash, less is missing: a token of the group and a place would drop other rows than it did.
-            token = f"{group.name}-{ids[rows_of[0]]}"
-            columns = (*columns_of(DETECTION_FIELDS), "stored_at")
-            insert(connection, "detections_raw", columns, ipc(stamped), token, self._scratch)
-
-    def _stamps(self, connection: Connection, count: int) -> pa.Array:
-        """Times for new detections, each later than any given before, whatever the clock does."""
-        if not self._last_stored_ns:
-            # An output may have read further than the last detection that is still kept.
-            [[last]] = rows(connection, """SELECT toUnixTimestamp64Nano(max(stored_at)) FROM (
-                SELECT stored_at FROM modelward.detections_raw UNION ALL SELECT stored_at FROM modelward.outputs_raw)""")
-            self._last_stored_ns = int(last)
-        first = max(time.time_ns(), self._last_stored_ns + 1)
-        self._last_stored_ns = first + count - 1
-        return pa.array(range(first, first + count), pa.timestamp("ns", tz="UTC"))
-
-    def _insert_bindings(self, connection: Connection, group: Group) -> None:
-        if group.bindings:
-            insert(connection, "bindings", columns_of(BINDING_FIELDS), group.bindings, group.name, self._scratch)
-            self.bound += 1
 
     def _set_aside(self, connection: Connection, key: EpochKey, request: AppendRequest,
                    reason: str) -> Outcome | StoreBusy:
