@@ -1,4 +1,8 @@
-"""The parent's side of a worker: starts it, talks to it with bounds, kills it when it is silent.
+"""The parent's side of a worker: starts it, talks to it with bounds, kills it when it hangs.
+
+Workers have the lowest priority: on a busy host one may wait for a CPU for longer than an honest file takes to be read. So
+silence counts only while a worker neither runs nor waits for a CPU; what it computes is bounded by a limit of its own, and by six
+times the silence.
 
 A killed one does not end while a file system holds it in the kernel, and some file systems are a workload's own. So few of one
 workload are left behind, and then no more are started for it; others go on.
@@ -13,6 +17,7 @@ import selectors
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +27,10 @@ _KEPT = ("PATH", "PYTHONPATH", "LANG")
 _DYING_S = 2.0
 _MOST_STUCK = 32
 _MOST_STUCK_EACH = 2
+_LOOKS = 8
+"""So often a silent worker is looked at before its silence is too long."""
+_PATIENCE = 6
+"""One that runs, or waits for a CPU, may be silent for so many times as long."""
 
 _stuck: list[tuple[str, subprocess.Popen[bytes]]] = []
 """Workers that were killed and do not end, and whose files they read."""
@@ -41,7 +50,7 @@ class WorkerProcess:
         """Start it.
 
         Args:
-            silence_s: so long it may take for each thing that it says.
+            silence_s: so long it may take for each thing that it says, not counted while it runs or waits for a CPU.
             of: the workload whose files it reads.
             module: what it runs.
 
@@ -51,7 +60,6 @@ class WorkerProcess:
         if _hang(of):
             raise WorkerFailed("is not read: too many readers hang in a file system")
         self._of = of
-        self._silence_s = silence_s
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", module],
             stdin=subprocess.PIPE,
@@ -61,7 +69,8 @@ class WorkerProcess:
             env={name: os.environ[name] for name in _KEPT if name in os.environ},
         )
         assert self._process.stdout is not None
-        self._lines = _lines(self._process.stdout.fileno(), silence_s)
+        self._patience = _Patience(self._process.pid, silence_s)
+        self._lines = _lines(self._process.stdout.fileno(), self._patience)
         self._job: dict[str, Any] | None = job
 
     @property
@@ -99,10 +108,7 @@ class WorkerProcess:
             if until and until in answer:
                 return
             yield answer
-        try:
-            status = self._process.wait(self._silence_s)
-        except subprocess.TimeoutExpired as e:
-            raise WorkerFailed("made the worker hang") from e
+        status = self._ended()
         if status != 0 or until:
             raise WorkerFailed(f"made the worker end with status {status}")
 
@@ -113,9 +119,13 @@ class WorkerProcess:
     def close(self) -> None:
         """End it and give back what it held."""
         self._process.kill()
-        try:
-            self._process.wait(_DYING_S)
-        except subprocess.TimeoutExpired:
+        for _ in range(_PATIENCE):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_DYING_S)
+                break
+            if _progress(self._process.pid)[0] != b"R":
+                break
+        if self._process.poll() is None:
             # The kernel ends it when the file system lets go of it.
             with _stuck_lock:
                 _stuck.append((self._of, self._process))
@@ -123,6 +133,53 @@ class WorkerProcess:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+    def _ended(self) -> int:
+        """Its exit status; it has said its last. Raises WorkerFailed."""
+        self._patience.begin()
+        while True:
+            try:
+                return self._process.wait(self._patience.step_s)
+            except subprocess.TimeoutExpired:
+                self._patience.look()
+
+
+class _Patience:
+    """Tells a worker that hangs from one that computes, or waits for a CPU."""
+
+    def __init__(self, pid: int, silence_s: float) -> None:
+        self._pid = pid
+        self._silence_s = silence_s
+        self.step_s = silence_s / _LOOKS
+        """So long to wait for a word of it, before each :meth:`look`."""
+        self.begin()
+
+    def begin(self) -> None:
+        """It is going to say something."""
+        self._asleep = 0
+        self._ticks = _progress(self._pid)[1]
+        self._began = time.monotonic()
+
+    def look(self) -> None:
+        """It said nothing for another step. Raises WorkerFailed: it hangs, or computes for too long."""
+        state, ticks = _progress(self._pid)
+        self._asleep += state != b"R" and ticks == self._ticks
+        self._ticks = ticks
+        # Steps are counted, not the time: this thread may have waited for a CPU, too.
+        if self._asleep >= _LOOKS:
+            raise WorkerFailed(f"could not be read: nothing came for {self._silence_s:g} s")
+        if time.monotonic() - self._began > _PATIENCE * self._silence_s:
+            raise WorkerFailed(f"could not be read: its reader had no result after {_PATIENCE * self._silence_s:g} s")
+
+
+def _progress(pid: int) -> tuple[bytes, int]:
+    """Of a child: its state as proc(5) names it, and the clock ticks for which it ran; empty and 0 where that cannot be read."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read(4096).rpartition(b")")[2].split()
+        return fields[0], int(fields[11]) + int(fields[12])
+    except (OSError, IndexError, ValueError):
+        return b"", 0
 
 
 def _hang(of: str) -> bool:
@@ -132,13 +189,14 @@ def _hang(of: str) -> bool:
         return len(_stuck) >= _MOST_STUCK or sum(owner == of for owner, _ in _stuck) >= _MOST_STUCK_EACH
 
 
-def _lines(fd: int, silence_s: float) -> Iterator[bytes]:
+def _lines(fd: int, patience: _Patience) -> Iterator[bytes]:
     rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(fd, selectors.EVENT_READ)
         while True:
-            if not selector.select(silence_s):
-                raise WorkerFailed(f"could not be read: nothing came for {silence_s:g} s")
+            patience.begin()
+            while not selector.select(patience.step_s):
+                patience.look()
             data = os.read(fd, _READ)
             if not data:
                 return
