@@ -19,7 +19,8 @@ import grpc
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from modelward_proto.fields import SCHEMA_VERSION, WIRE_FIELDS, WIRE_SCHEMA, Field
+from modelward_proto.field import Field
+from modelward_proto.fields import SCHEMA_VERSION, WIRE_FIELDS, WIRE_SCHEMA
 from modelward_proto.v1 import stream_pb2_grpc
 from modelward_proto.v1.stream_pb2 import (
     LANE_LIVE,

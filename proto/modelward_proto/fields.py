@@ -2,15 +2,14 @@
 
 Everything that names a column reads it here: the agent's Arrow schema, the collector's DDL, the rule
 validator, ``modelward fields`` and the documentation. A name is dotted (OpenTelemetry's where it has one); its column in Arrow
-and ClickHouse is the same with underscores (:attr:`Field.column`).
+and ClickHouse is the same with underscores (:attr:`modelward_proto.field.Field.column`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from modelward_proto.field import Field, arrow_schema
 from modelward_proto.kinds import EVENT_NAMES, HOPS, Kind
 
 if TYPE_CHECKING:
@@ -39,10 +38,7 @@ __all__ = [
     "TRIGGERS",
     "WIRE_FIELDS",
     "WIRE_SCHEMA",
-    "Field",
     "Kind",
-    "Type",
-    "arrow_schema",
 ]
 
 SCHEMA_VERSION = 1
@@ -73,84 +69,13 @@ TRIGGERS = (
 """Index = ``enum mw_trigger``: what made a lifecycle transition. ``probe_*``: a framework's load function; ``device``: a GPU
 driver's entry; ``artifact_read``: its first bytes; ``artifact_map``: a known file was mapped; ``late``: recognised afterwards."""
 
-Type = Literal["string", "closed", "bool", "u8", "u16", "u32", "u64", "i32", "i64", "f64", "time", "strings"]
-
-_CLICKHOUSE: dict[str, str] = {
-    "string": "String",
-    "closed": "LowCardinality(String)",
-    "bool": "Bool",
-    "u8": "UInt8",
-    "u16": "UInt16",
-    "u32": "UInt32",
-    "u64": "UInt64",
-    "i32": "Int32",
-    "i64": "Int64",
-    "f64": "Float64",
-    "time": "DateTime64(9, 'UTC')",
-    "strings": "Array(String)",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field of an event, a detection or a binding."""
-
-    name: str
-    type: Type
-    by: Literal["kernel", "agent", "collector"]
-    doc: str
-    example: str | int | float | bool = ""
-    values: tuple[str, ...] = ()
-    """The only values allowed in a rule; empty when open. A ``closed`` field has them all."""
-
-    column: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "column", self.name.replace(".", "_"))
-        if self.type == "closed" and not self.values:
-            raise ValueError(f"field {self.name}: a closed field needs its values")
-
-    @property
-    def arrow(self) -> pa.DataType:
-        """Arrow type on the wire and in the receivers."""
-        return _arrow_types()[self.type]
-
-    @property
-    def clickhouse(self) -> str:
-        """ClickHouse column type."""
-        return _CLICKHOUSE[self.type]
-
-
-@cache
-def _arrow_types() -> dict[str, pa.DataType]:
-    import pyarrow as pa
-
-    return {
-        "string": pa.string(),
-        "closed": pa.dictionary(pa.int8(), pa.string()),
-        "bool": pa.bool_(),
-        "u8": pa.uint8(),
-        "u16": pa.uint16(),
-        "u32": pa.uint32(),
-        "u64": pa.uint64(),
-        "i32": pa.int32(),
-        "i64": pa.int64(),
-        "f64": pa.float64(),
-        "time": pa.timestamp("ns", tz="UTC"),
-        "strings": pa.list_(pa.string()),
-    }
-
-
-def _f(name: str, type_: Type, by: Literal["kernel", "agent", "collector"], doc: str,
-       example: str | int | float | bool = "", values: tuple[str, ...] = ()) -> Field:
-    return Field(name, type_, by, doc, example, values)
-
-
 EXECUTABLE_CLASSES = ("none", "shell", "downloader", "network_tool", "interpreter", "compiler", "probe_helper",
                       "package_manager", "privilege", "other")
 FILE_CLASSES = ("none", "artifact", "credential", "cloud_credential", "startup_hook", "system_config", "library",
                 "python_code", "proc", "device", "gpu_device", "temp", "shm", "runtime_socket", "jit_cache", "other")
 DESTINATION_CLASSES = ("none", "loopback", "private", "link_local", "metadata", "multicast", "public", "unix")
+
+_f = Field
 
 EVENT_FIELDS: tuple[Field, ...] = (
     _f("time", "time", "kernel", "when the effect happened, wall clock of the host, from kernel boot time",
@@ -320,17 +245,6 @@ DETECTION_FIELDS: tuple[Field, ...] = (
 
 BY_NAME: dict[str, Field] = {f.name: f for f in STORED}
 BY_COLUMN: dict[str, Field] = {f.column: f for f in STORED}
-
-
-def arrow_schema(fields: tuple[Field, ...]) -> pa.Schema:
-    """Arrow schema of a tuple of fields, in order, all non-null.
-
-    Missing values are the type's zero: empty text, 0, False; a ``closed`` field has its first value.
-    """
-    import pyarrow as pa
-
-    return pa.schema([pa.field(f.column, f.arrow, nullable=False) for f in fields])
-
 
 WIRE_FIELDS: tuple[Field, ...] = tuple(f for f in EVENT_FIELDS if f.by != "collector")
 """What an agent sends: the event fields that the collector does not compute itself."""

@@ -18,7 +18,8 @@ from modelward_collector.settings import CollectorSettings
 from modelward_collector.store.embedded import EmbeddedStore
 from modelward_collector.store.encode import ipc
 from modelward_collector.store.hosts import labels_of
-from modelward_proto.fields import DETECTION_FIELDS, STORED, arrow_schema
+from modelward_proto.field import arrow_schema
+from modelward_proto.fields import DETECTION_FIELDS, STORED
 from modelward_proto.v1.store_pb2 import AdvanceRequest, AppendRequest, ExceptionRequest, ReportRequest, SelectRequest
 from modelward_proto.v1.stream_pb2 import MODE_PAUSED, Heartbeat, Hello
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-from modelward_proto.fields import BY_COLUMN, DETECTION_FIELDS, Field, arrow_schema
+from modelward_proto.field import Field, arrow_schema
+from modelward_proto.fields import BY_COLUMN, DETECTION_FIELDS
 from modelward_proto.v1.stream_pb2 import Batch
 
 from modelward_collector import metrics

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from modelward_proto.fields import EVENT_NAMES, STORED, Field, Kind
+from modelward_proto.field import Field
+from modelward_proto.fields import EVENT_NAMES, STORED, Kind
 from modelward_proto.v1.store_pb2 import AppendRequest
 
 from modelward_collector.ingest.judging import Judging

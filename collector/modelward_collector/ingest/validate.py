@@ -11,18 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from modelward_proto.fields import (
-    BINDING_FIELDS,
-    EVENT_FIELDS,
-    EVENT_NAMES,
-    ROW_FIELDS,
-    SCHEMA_MIN,
-    SCHEMA_VERSION,
-    STORED,
-    Field,
-    Kind,
-    arrow_schema,
-)
+from modelward_proto.field import Field, arrow_schema
+from modelward_proto.fields import BINDING_FIELDS, EVENT_FIELDS, EVENT_NAMES, ROW_FIELDS, SCHEMA_MIN, SCHEMA_VERSION, STORED, Kind
 from modelward_proto.v1.stream_pb2 import Batch
 
 from modelward_collector.ingest.payload import PayloadError, decoded_bytes

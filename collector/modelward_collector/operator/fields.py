@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from modelward_proto.fields import STORED, Field
+from modelward_proto.field import Field
+from modelward_proto.fields import STORED
 from rich.text import Text
 
 from modelward_collector.operator.show import Column, console, plain, safe, table

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow.compute as pc
-from modelward_proto.fields import Field
+from modelward_proto.field import Field
 
 from modelward_collector.rules.compile_polars import (
     OTHER,

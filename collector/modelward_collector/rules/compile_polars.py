@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow.compute as pc
-from modelward_proto.fields import Field
+from modelward_proto.field import Field
 
 from modelward_collector.rules.parse import glob_pattern
 from modelward_collector.rules.tree import (
@@ -81,7 +81,7 @@ def dtype_of(field: Field) -> pl.DataType:
 
 
 def zero_of(field: Field) -> str | int | float | bool:
-    """What a missing column or value counts as; see :func:`modelward_proto.fields.arrow_schema`."""
+    """What a missing column or value counts as; see :func:`modelward_proto.field.arrow_schema`."""
     if field.type == "closed":
         return field.values[0]
     zeros: dict[str, str | int | float | bool] = {"string": "", "bool": False, "f64": 0.0}

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import polars as pl
 import pyarrow as pa
-from modelward_proto.fields import BY_NAME, DETECTION_FIELDS, Field, arrow_schema
+from modelward_proto.field import Field, arrow_schema
+from modelward_proto.fields import BY_NAME, DETECTION_FIELDS
 
 from modelward_collector.rules.compile_polars import POLARS_NUMBER
 from modelward_collector.rules.evaluate import Match, prepare

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from modelward_proto.fields import BY_NAME, Field
+from modelward_proto.field import Field
+from modelward_proto.fields import BY_NAME
 
 from modelward_collector.rules.columns import RUNTIME_ERRORS, Bools, Columns, LeafError, Places, TextLeaves, prepare
 from modelward_collector.rules.compile_polars import OPERATIONS, compile_leaf, fold_column, folded, folded_fields

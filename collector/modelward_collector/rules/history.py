@@ -14,7 +14,8 @@ from datetime import datetime
 from typing import Any
 
 import polars as pl
-from modelward_proto.fields import BY_NAME, STORED, Field
+from modelward_proto.field import Field
+from modelward_proto.fields import BY_NAME, STORED
 
 from modelward_collector.rules.artifacts import NAMELESS
 from modelward_collector.rules.classes import Classes

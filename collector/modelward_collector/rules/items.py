@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from modelward_proto.fields import BY_NAME, Field
+from modelward_proto.field import Field
+from modelward_proto.fields import BY_NAME
 
 from modelward_collector.rules import regex
 from modelward_collector.rules.document import Path

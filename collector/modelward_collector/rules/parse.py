@@ -10,7 +10,8 @@ from pathlib import PurePath
 from typing import Any
 
 import yaml
-from modelward_proto.fields import BY_NAME, Field
+from modelward_proto.field import Field
+from modelward_proto.fields import BY_NAME
 from sigma.conditions import (
     ConditionAND,
     ConditionFieldEqualsValueExpression,

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import polars as pl
-from modelward_proto.fields import STORED, Field
+from modelward_proto.field import Field
+from modelward_proto.fields import STORED
 
 from modelward_collector.rules.compile_polars import dtype_of, zero_of
 from modelward_collector.rules.evaluate import Evaluator

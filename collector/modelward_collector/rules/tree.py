@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from modelward_proto.fields import Field
+from modelward_proto.field import Field
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Operator = Literal["==", "<", "<=", ">", ">="]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from modelward_proto.fields import Field, arrow_schema
+from modelward_proto.field import Field, arrow_schema
 
 
 def timestamp(ns: int) -> str:

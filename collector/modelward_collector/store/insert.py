@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from modelward_proto.fields import BINDING_FIELDS, DETECTION_FIELDS, STORED, arrow_schema
+from modelward_proto.field import arrow_schema
+from modelward_proto.fields import BINDING_FIELDS, DETECTION_FIELDS, STORED
 from modelward_proto.v1.store_pb2 import AppendRequest
 
 from modelward_collector.store.encode import joined, span, timestamp, without_zeros

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modelward_proto.fields import BINDING_FIELDS, DETECTION_FIELDS, STORED, Field
+from modelward_proto.field import Field
+from modelward_proto.fields import BINDING_FIELDS, DETECTION_FIELDS, STORED
 
 TABLES: dict[str, tuple[Field, ...]] = {
     "events_raw": STORED,
