@@ -7,7 +7,7 @@ and ClickHouse is the same with underscores (:attr:`modelward_proto.field.Field.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from modelward_proto.field import Field, arrow_schema
 from modelward_proto.kinds import EVENT_NAMES, HOPS, Kind
@@ -30,15 +30,19 @@ __all__ = [
     "ORIGIN_VIA",
     "OUTCOMES",
     "PHASES",
+    "RESPONSES",
     "ROW_FIELDS",
     "SCHEMA_MIN",
     "SCHEMA_VERSION",
     "SCOPES",
+    "SEVERITIES",
     "STORED",
     "TRIGGERS",
     "WIRE_FIELDS",
     "WIRE_SCHEMA",
     "Kind",
+    "Response",
+    "Severity",
 ]
 
 SCHEMA_VERSION = 1
@@ -74,6 +78,13 @@ EXECUTABLE_CLASSES = ("none", "shell", "downloader", "network_tool", "interprete
 FILE_CLASSES = ("none", "artifact", "credential", "cloud_credential", "startup_hook", "system_config", "library",
                 "python_code", "proc", "device", "gpu_device", "temp", "shm", "runtime_socket", "jit_cache", "other")
 DESTINATION_CLASSES = ("none", "loopback", "private", "link_local", "metadata", "multicast", "public", "unix")
+
+Severity = Literal["informational", "low", "medium", "high", "critical"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+"""Of a rule and its detections, mildest first."""
+
+Response = Literal["observe", "kill", "deny"]
+RESPONSES: tuple[Response, ...] = get_args(Response)
 
 _f = Field
 
@@ -211,8 +222,8 @@ DETECTION_FIELDS: tuple[Field, ...] = (
     _f("rule.name", "string", "collector", "file name of the rule without ending", "shell_in_load"),
     _f("rule.title", "string", "collector", "", "Shell or downloader started by a model load"),
     _f("rule.version", "string", "collector", "first 12 hex digits of the rule file's sha256", "0123456789ab"),
-    _f("severity", "closed", "collector", "", "high", ("informational", "low", "medium", "high", "critical")),
-    _f("response", "closed", "collector", "", "observe", ("observe", "kill", "deny")),
+    _f("severity", "closed", "collector", "", "high", SEVERITIES),
+    _f("response", "closed", "collector", "", "observe", RESPONSES),
     _f("sentence", "string", "collector", "what happened, in one sentence, with names filled in", ""),
     _f("reason", "string", "collector", "why that is wrong", ""),
     _f("next_step", "string", "collector", "what to do now", ""),

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from modelward_proto.fields import EVENT_NAMES, PHASES
+from modelward_proto.fields import EVENT_NAMES, PHASES, SEVERITIES
 
 from modelward_collector.operator.listings import Listing
-
-SEVERITIES = ("informational", "low", "medium", "high", "critical")
 
 _HELP = {
     "since": ("SPAN", "not before: 15m, 24h, 7d or 2026-11-25T07:00:00Z"),

@@ -7,11 +7,10 @@ import ssl
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
+from modelward_proto.fields import SEVERITIES
 from modelward_proto.settings import SettingsError
 
 LEAST_SECRET = 16
-
-SEVERITIES = ("informational", "low", "medium", "high", "critical")
 
 
 def check(url: str | None, secret_file: Path | None, min_severity: str, ca: Path | None, *, loopback: bool) -> None:

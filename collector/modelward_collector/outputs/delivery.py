@@ -13,11 +13,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from modelward_proto.fields import SEVERITIES
 from modelward_proto.settings import SettingsError
 
 from modelward_collector import metrics
 from modelward_collector.outputs import payload
-from modelward_collector.outputs.address import SEVERITIES
 from modelward_collector.outputs.reading import BEGINNING, PAGE, Detections, Mark, awaits_identity, mark_of
 from modelward_collector.outputs.state import State
 from modelward_collector.outputs.unsettled import Unsettled

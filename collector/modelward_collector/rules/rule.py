@@ -5,14 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+
+from modelward_proto.fields import Response, Severity
 
 from modelward_collector.rules.tree import Node
-
-Severity = Literal["informational", "low", "medium", "high", "critical"]
-SEVERITIES: tuple[Severity, ...] = ("informational", "low", "medium", "high", "critical")
-Response = Literal["observe", "kill", "deny"]
-RESPONSES: tuple[Response, ...] = ("observe", "kill", "deny")
 
 Value = str | int | float | bool
 Row = Mapping[str, Value]

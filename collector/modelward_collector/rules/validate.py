@@ -11,11 +11,11 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from modelward_proto.fields import EVENT_NAMES
+from modelward_proto.fields import EVENT_NAMES, RESPONSES, SEVERITIES
 
 from modelward_collector.rules.document import Document, Path
 from modelward_collector.rules.items import ItemChecker
-from modelward_collector.rules.rule import RESPONSES, SEVERITIES, Problem, nearest
+from modelward_collector.rules.rule import Problem, nearest
 
 TOP_KEYS = frozenset(
     {

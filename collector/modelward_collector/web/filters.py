@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-SEVERITIES = ("informational", "low", "medium", "high", "critical")
+from modelward_proto.fields import SEVERITIES
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SPAN = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from modelward_proto.fields import EVENT_NAMES, PHASES
+from modelward_proto.fields import EVENT_NAMES, PHASES, SEVERITIES
 
+from modelward_collector.store.ddl.views import SEVERITY_RANK
 from modelward_collector.web.filters import (
-    SEVERITIES,
     Filter,
     at_least,
     by_ids,
@@ -42,8 +42,6 @@ class Listing:
     """Filters that leave few rows to look at: with these there are no shorter spans first."""
 
 
-_RANK = "indexOf(['informational', 'low', 'medium', 'high', 'critical'], toString(severity))"
-
 LISTINGS: dict[str, Listing] = {
     "detections": Listing(
         "SELECT * FROM detections",
@@ -76,7 +74,7 @@ LISTINGS: dict[str, Listing] = {
     ),
     "incidents": Listing(
         "SELECT * FROM incidents",
-        f"last DESC, {_RANK} DESC, key",
+        f"last DESC, {SEVERITY_RANK} DESC, key",
         {
             "since": by_time("last", "since", ">="),
             "until": by_time("first", "until", "<"),

@@ -6,7 +6,7 @@ Views hold no data, so they are made anew at each start rather than migrated. An
 
 from __future__ import annotations
 
-from modelward_proto.fields import BINDING_FIELDS, DETECTION_FIELDS, STORED
+from modelward_proto.fields import BINDING_FIELDS, DETECTION_FIELDS, SEVERITIES, STORED
 
 MODELS = "modelward.model_by_instance"
 LABELS = "modelward.labels_by_host"
@@ -14,6 +14,8 @@ EXCEPTIONS = "modelward.exception_by_match"
 DICTIONARIES = (MODELS, LABELS, EXCEPTIONS)
 
 NONE = "''"
+
+SEVERITY_RANK = f"indexOf({list(SEVERITIES)}, toString(severity))"
 
 INCIDENT_GAP_S = 600
 """Detections of one group further apart than this are two incidents."""
@@ -100,7 +102,6 @@ def incidents(condition: str = "1") -> str:
     The view looks at every detection there is. A list that shows few should narrow it to whole groups (``group_key`` and
     ``host_name``), or the incidents that it shows would lack detections.
     """
-    rank = "indexOf(['informational', 'low', 'medium', 'high', 'critical'], toString(severity))"
     order = "PARTITION BY group_key, host_name ORDER BY time, detection_id"
     # One aggregate of a tuple copies less than one of each column. Names of columns are said with their table, as aggregates
     # have the same.
@@ -125,7 +126,7 @@ def incidents(condition: str = "1") -> str:
     any(d.host_labels) AS host_labels,
     arrayMap(x -> x.2, arraySlice(arrayReverseSort(groupArray(1000)((d.time, d.detection_id))), 1, 50)) AS detection_ids
 FROM (
-    SELECT *, {rank} AS rank, silenced_by = '' AS speaks,
+    SELECT *, {SEVERITY_RANK} AS rank, silenced_by = '' AS speaks,
         sum(opens) OVER ({order} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS part
     FROM (
         SELECT *, dateDiff('second', lagInFrame(time, 1, toDateTime64(0, 9, 'UTC')) OVER (
