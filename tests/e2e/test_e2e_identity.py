@@ -160,7 +160,7 @@ def test_a_restarted_agent_knows_what_it_hashed(whole: Whole) -> None:
     whole.stack.stop_agent()
     whole.stack.start_agent()
     with loading("joblib", made):
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         count = 0
         while count < 2 and time.monotonic() < until:
             count = int(whole.console.query(f"SELECT instances FROM models WHERE digest = '{digest}'")[0]["instances"])

@@ -15,7 +15,7 @@ from modelward_agent.identity.resolver import Resolver
 from tests.unit.identity_files import artifact
 
 
-def wait(resolver: Resolver, count: int = 1, seconds: float = 60) -> list[tuple[Artifact, Identity]]:
+def wait(resolver: Resolver, count: int = 1, seconds: float = 120) -> list[tuple[Artifact, Identity]]:
     """The next results, at least ``count`` of them."""
     found: list[tuple[Artifact, Identity]] = []
     until = time.monotonic() + seconds
@@ -25,7 +25,7 @@ def wait(resolver: Resolver, count: int = 1, seconds: float = 60) -> list[tuple[
     return found
 
 
-def until(resolver: Resolver, holds: Callable[[Identity], object], seconds: float = 60) -> Identity:
+def until(resolver: Resolver, holds: Callable[[Identity], object], seconds: float = 120) -> Identity:
     """The first identity of any instance for which something holds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -36,7 +36,7 @@ def until(resolver: Resolver, holds: Callable[[Identity], object], seconds: floa
     raise TimeoutError("no such identity")
 
 
-def last(resolver: Resolver, seconds: float = 60) -> dict[int, Identity]:
+def last(resolver: Resolver, seconds: float = 120) -> dict[int, Identity]:
     """What each instance is in the end, once nothing is unfinished."""
     found: dict[int, Identity] = {}
     deadline = time.monotonic() + seconds

@@ -106,7 +106,7 @@ def test_model_whose_batch_is_stored_is_named_by_the_sender_that_comes_after_a_c
             os.kill(pid, signal.SIGSTOP)
         return bool(readers(first))
 
-    agent.turn(held)
+    agent.turn(held, timeout_s=120)
     agent.turn(lambda: agent.writer.ledger.count("stored", "file_open") == 1)
     stopped = readers(first)
     agent.kill_sender()
@@ -117,11 +117,11 @@ def test_model_whose_batch_is_stored_is_named_by_the_sender_that_comes_after_a_c
         rows = [row for batch in list(server.batches) for row in rows_of(batch).to_pylist()]
         return [row for row in rows if row["event_name"] == "model_identity" and row["model_instance"] == 4711]
 
-    agent.turn(lambda: bool(named()))
+    agent.turn(lambda: bool(named()), timeout_s=120)
     assert {row["model_path"] for row in named()} == {str(path)}
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     kept = agent.writer.folder.path / "unfinished"
-    agent.turn(lambda: json.loads(kept.read_text())["artifacts"] == [] or time.monotonic() > until)
+    agent.turn(lambda: json.loads(kept.read_text())["artifacts"] == [] or time.monotonic() > until, timeout_s=120)
     assert json.loads(kept.read_text())["artifacts"] == []
 
 
@@ -151,7 +151,7 @@ def test_resolver_knows_what_it_has_not_answered_and_takes_an_instance_once(tmp_
     resolver.submit(wanted)
     resolver.submit(wanted)
     assert resolver.unfinished() == [wanted]
-    found, until = [], time.monotonic() + 20
+    found, until = [], time.monotonic() + 120
     while resolver.unfinished() and time.monotonic() < until:
         found += resolver.results()
         time.sleep(0.01)

@@ -63,7 +63,7 @@ def serve(started: list[subprocess.Popen[bytes]], folder: Path, *command: str) -
 def looked_at(pid: int) -> Workload:
     workload, inspector = Workload(), Inspector()
     assert inspector.look(workload, PROC.key(pid))
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while time.monotonic() < until:
         for _, found in inspector.found():
             if found.runtime is not None:
@@ -116,7 +116,7 @@ def test_rows_of_a_server_that_serves_do_not_say_what_it_is(started: list[subpro
     program, script = os.path.realpath(sys.executable), BIN / "uvicorn"
     enricher = Enricher(boot_id=BOOT)
     enricher.enrich(batch(execd(os.fsencode(program), b"python", os.fsencode(script), b"app:app", key=key, root=key)))
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     row: dict[str, object] = {}
     while time.monotonic() < until and "+" not in str(row.get("workload_runtime")):
         served = record(RecordKind.LIFECYCLE, key=key, root=key, at=300_000_000_000, phase=Phase.SERVE, to_phase=Phase.SERVE)

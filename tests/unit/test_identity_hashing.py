@@ -120,7 +120,8 @@ def test_a_hash_for_a_process_that_is_gone_holds_up_one_that_lives(tmp_path: Pat
         resolver.submit(dataclasses.replace(artifact(slow), pid=2**22 - 1, start_ns=1))
         until(resolver, lambda identity: identity.id == "slow")
         resolver.submit(artifact(quick, 2))
-        assert until(resolver, lambda identity: identity.digest).id == "quick"
+        # The slow one takes 100 s.
+        assert until(resolver, lambda identity: identity.digest, 80).id == "quick"
     finally:
         resolver.close()
 
@@ -149,7 +150,7 @@ def test_the_worker_disturbs_others(tmp_path: Path) -> None:
     try:
         resolver.submit(artifact(made))
         nice, io = 0, 0
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while (nice, io >> 13) != (19, 3) and time.monotonic() < deadline:
             if (worker := resolver._worker) is not None:
                 nice = int(Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[16])
@@ -232,7 +233,7 @@ def test_a_file_system_that_never_answers_hangs_the_agent(tmp_path: Path) -> Non
     (tmp_path / "mount").mkdir()
     try:
         with mounted(tmp_path / "mount", b"m.gguf", 1 << 20, lambda offset, length: None) as made:
-            resolver = Resolver(silence_s=5)
+            resolver = Resolver(silence_s=10)
             try:
                 other = write_gguf(tmp_path / "n.gguf")
                 resolver.submit(artifact(made))
@@ -310,7 +311,7 @@ def test_an_endless_file_holds_up_every_other_model(tmp_path: Path) -> None:
         resolver.submit(artifact(old(endless)))
         until(resolver, lambda identity: identity.id == "endless")
         resolver.submit(artifact(quick, 2))
-        assert until(resolver, lambda identity: identity.digest, 20).id == "quick"
+        assert until(resolver, lambda identity: identity.digest).id == "quick"
     finally:
         resolver.close()
 
