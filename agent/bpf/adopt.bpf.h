@@ -143,7 +143,7 @@ static __noinline int found_artifact(struct task_struct *task, struct file *file
 	s = claim();
 	if (!s)
 		return 0;
-	if (!fill(&s->h, task, t, MW_LIFECYCLE))
+	if (!fill(&s->h, task, t, t, MW_LIFECYCLE))
 		goto out;
 	append_path(s, MW_SEG_PATH, (u64)BPF_CORE_READ(task, fs), (u64)BPF_CORE_READ(file, f_path.mnt), (u64)dentry);
 	if (reading && !g->listening) {
@@ -152,12 +152,12 @@ static __noinline int found_artifact(struct task_struct *task, struct file *file
 		describe_opening(s, dentry, MW_BY_ADOPTED);
 		s->opening.evidence = MW_RECONSTRUCTED;
 		stem_of(s->opening.stem, &name);
-		artifact_opened(s, task, t);
+		artifact_opened(s, task, t, t);
 		goto out;
 	}
 	instance = new_id();
-	add_model(&g->models, instance, number, device);
-	add_model(&t->models, instance, number, device);
+	add_model(&g->models, instance, number, device, task->tgid);
+	add_model(&t->models, instance, number, device, task->tgid);
 	__sync_fetch_and_add(&g->loaded, 1);
 	__sync_val_compare_and_swap(&g->phase, MW_PHASE_START, MW_PHASE_WARMUP);
 	s->h.instance = instance;
@@ -260,7 +260,7 @@ int announce(struct bpf_iter__task *ctx)
 	if (!s)
 		return 0;
 	t->adopted = 2;
-	if (fill(&s->h, task, t, MW_LIFECYCLE)) {
+	if (fill(&s->h, task, t, t, MW_LIFECYCLE)) {
 		s->h.evidence = MW_RECONSTRUCTED;
 		s->h.lifecycle.to = s->h.phase;
 		s->h.lifecycle.trigger = MW_BY_ADOPTED;

@@ -147,16 +147,18 @@ static long answer_scope(u32 index, struct mw_answer *a)
 	if (a->now - scope->checked_ns < MW_CHECK_NS)
 		return 0;
 	on = goes_on(scope, a->now);
-	if (on) {
+	if (on)
 		scope->checked_ns = a->now;
+	if (scope->tgid != a->tgid && scope->listens) {
+		if (!on)
+			a->over = 1;
+		return 0;
+	}
+	if (on) {
 		if (on == 1)
 			scope->answered_ns = 0;
 		else if (!scope->answered_ns)
 			scope->answered_ns = a->now;
-		return 0;
-	}
-	if (scope->tgid != a->tgid && scope->listens) {
-		a->over = 1;
 		return 0;
 	}
 over:
@@ -165,15 +167,13 @@ over:
 }
 
 /* A process of a group answered. */
-static __noinline int answered(struct task_struct *task, struct mw_task *t)
+static __noinline int answered(struct task_struct *task, struct mw_task *t, struct mw_task *l)
 {
 	struct mw_group *g = group_at(t->group_slot, t->group);
 	struct mw_answer a = {};
-	struct mw_task *l;
 	u32 from;
 
-	l = process_of(task, t);
-	if (!g || !l)
+	if (!g)
 		return 0;
 	a.now = bpf_ktime_get_boot_ns();
 	g->pending = 0;
@@ -198,10 +198,10 @@ static __noinline int answered(struct task_struct *task, struct mw_task *t)
 		l->evidence = MW_OBSERVED;
 		if (g->phase < MW_PHASE_SERVE)
 			g->phase = MW_PHASE_SERVE;
-		tell_of_process(task, t, MOVE(from, MW_PHASE_SERVE, MW_BY_ANSWER), NULL);
+		tell_of_process(task, t, l, MOVE(from, MW_PHASE_SERVE, MW_BY_ANSWER), NULL);
 	}
 	if (l->stopping && __sync_lock_test_and_set(&l->stopping, 0))
-		tell_of_process(task, t, MOVE(MW_PHASE_STOP, l->phase ? l->phase : g->phase, MW_BY_ANSWER), NULL);
+		tell_of_process(task, t, l, MOVE(MW_PHASE_STOP, l->phase ? l->phase : g->phase, MW_BY_ANSWER), NULL);
 	return 0;
 }
 

@@ -17,6 +17,16 @@ static __always_inline struct mw_task *leader_state(struct task_struct *task)
 	return leader ? bpf_task_storage_get(&tasks, leader, 0, 0) : NULL;
 }
 
+/* The state of a task's process, never NULL. Looked up once in a program and handed on as `l`: for each step from a trusted task to
+ * another the verifier of Linux 6.18 searches all types of the kernel, which takes a millisecond.
+ */
+static __always_inline struct mw_task *process_of(struct task_struct *task, struct mw_task *t)
+{
+	struct mw_task *l = task->pid == task->tgid ? NULL : leader_state(task);
+
+	return l ? l : t;
+}
+
 /* The state of a task. A thread that was there before its process became tracked takes the process' state when it
  * first does something.
  */
@@ -49,14 +59,17 @@ static __always_inline struct mw_task *state_of(struct task_struct *task)
 }
 
 /* Tell of a transition on the control ring, in a copy of a record of the same task. */
-static __noinline int tell_from(void *record, u32 move, const char *detail)
+APART int tell_from(struct mw_small *record, u32 move, struct mw_detail *detail)
 {
 	u32 from = move >> 8 & 15, to = move >> 12 & 15;
-	u64 number = next_number(MW_RING_CONTROL);
 	struct mw_small *r;
+	u64 number;
 	u32 used;
 	long n;
 
+	if (!record)
+		return 0;
+	number = next_number(MW_RING_CONTROL);
 	count(MW_HOP_SEEN, MW_LIFECYCLE);
 	r = bpf_ringbuf_reserve(&ring_control, MW_SMALL_SIZE, 0);
 	if (!r) {
@@ -78,7 +91,7 @@ static __noinline int tell_from(void *record, u32 move, const char *detail)
 	r->h.lifecycle.trigger = move >> 16;
 	used = r->h.seg[MW_SEG_PATH];
 	if (detail && used <= sizeof(r->text) - MW_DETAIL) {
-		n = bpf_probe_read_kernel_str(&r->text[used], MW_DETAIL, detail);
+		n = bpf_probe_read_kernel_str(&r->text[used], MW_DETAIL, detail->text);
 		r->h.seg[MW_SEG_ASKED] = n > 1 ? n - 1 : 0;
 	}
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
@@ -86,11 +99,13 @@ static __noinline int tell_from(void *record, u32 move, const char *detail)
 }
 
 /* Is a load of the process going on, open or in its tail? */
-static __always_inline u32 loading(struct mw_task *l, u64 now)
+APART u32 loading(struct mw_task *l, u64 now)
 {
 	struct mw_scope_slot *scope;
 	u32 found = MW_SCOPE_NONE;
 
+	if (!l)
+		return found;
 	for (u32 i = 0; i < MW_MODELS; i++) {
 		scope = scope_at(l->load_slots[i], l->loads[i]);
 		if (!scope || scope->state == MW_SCOPE_NONE)
@@ -121,10 +136,13 @@ static __always_inline bool answered_since(struct mw_task *l, struct mw_group *g
 /* The phase of a process, outside its loads. What is due because nothing happened in the process itself is made here: its loads
  * were closed by others, or its group answered for it. `began`: 1 when it serves from now on.
  */
-static __noinline u32 phase_of(struct mw_task *l, struct mw_group *g, u64 now, u32 *began)
+APART u32 phase_of(struct mw_task *l, struct mw_group *g, u64 now, u32 *began)
 {
-	u32 phase = l->phase, state;
+	u32 phase, state;
 
+	if (!l || !g || !began)
+		return MW_PHASE_UNKNOWN;
+	phase = l->phase;
 	if (phase == MW_PHASE_UNKNOWN)
 		return g->phase;
 	if (phase != MW_PHASE_LOAD && (phase != MW_PHASE_WARMUP || !answered_since(l, g)))
@@ -156,11 +174,9 @@ static __always_inline u32 phase_left(struct mw_task *l, struct mw_group *g)
 }
 
 /* Phase, scope and instance of a task now. */
-static __always_inline void fill_lifecycle(struct mw_header *h, struct task_struct *task, struct mw_task *t, struct mw_group *g,
-					   u64 now)
+static __always_inline void fill_lifecycle(struct mw_header *h, struct mw_task *t, struct mw_task *l, struct mw_group *g, u64 now)
 {
 	struct mw_scope_slot *scope = scope_at(t->scope_slot, t->scope_instance);
-	struct mw_task *l;
 	u32 began = 0;
 
 	h->origin_instance = t->origin_instance;
@@ -174,56 +190,52 @@ static __always_inline void fill_lifecycle(struct mw_header *h, struct task_stru
 		h->evidence = scope->evidence;
 		return;
 	}
-	l = task->pid == task->tgid ? t : leader_state(task);
-	h->phase = g->phase;
 	h->evidence = g->evidence;
 	h->instance = only_model(&g->models);
-	if (l) {
-		h->phase = phase_of(l, g, now, &began);
-		if (l->phase)
-			h->evidence = l->evidence;
-		/* Who has loaded, and given back or failed, has none; others have what their group has. */
-		if (l->models.count || l->scopes_begun)
-			h->instance = only_model(&l->models);
-		if (l->stopping)
-			h->phase = MW_PHASE_STOP;
-	}
+	h->phase = phase_of(l, g, now, &began);
+	if (l->phase)
+		h->evidence = l->evidence;
+	/* Who has loaded, and given back or failed, has none; others have what their group has. */
+	if (l->models.count || l->scopes_begun)
+		h->instance = only_model(&l->models);
+	if (l->stopping)
+		h->phase = MW_PHASE_STOP;
 	if (g->overflow && h->phase < MW_PHASE_SERVE)
 		h->phase = MW_PHASE_LOAD;
 	if (began)
-		tell_from(h, MOVE(MW_PHASE_WARMUP, MW_PHASE_SERVE, MW_BY_ANSWER), NULL);
+		tell_from((struct mw_small *)h, MOVE(MW_PHASE_WARMUP, MW_PHASE_SERVE, MW_BY_ANSWER), NULL);
 }
 
 /* Fill in which process a task is of. */
 static __always_inline void fill_process(struct mw_header *h, struct task_struct *task, struct task_struct *leader, u32 kind)
 {
-	struct task_struct *parent;
-	const struct cred *cred = task->cred;
+	const struct cred *cred = READ(task_struct, task, cred);
+	struct css_set *cgroups = READ(task_struct, task, cgroups);
+	struct cgroup *cgroup = READ(css_set, cgroups, dfl_cgrp);
+	struct kernfs_node *node = READ(cgroup, cgroup, kn);
+	struct task_struct *parent = READ(task_struct, leader, real_parent);
+	struct task_struct *first = READ(task_struct, parent, group_leader);
 
 	h->time_ns = bpf_ktime_get_boot_ns();
 	h->kind = kind;
-	h->start_ns = leader->start_boottime;
+	h->start_ns = READ(task_struct, leader, start_boottime);
 	h->tgid = task->tgid;
 	h->tid = task->pid;
-	parent = leader->real_parent;
-	if (parent) {
-		h->parent_tgid = parent->tgid;
-		h->parent_start_ns = parent->group_leader->start_boottime;
-	}
-	h->cgroup = task->cgroups->dfl_cgrp->kn->id;
-	if (cred)
-		h->uid = cred->euid.val;
+	h->parent_tgid = READ(task_struct, parent, tgid);
+	h->parent_start_ns = READ(task_struct, first, start_boottime);
+	h->cgroup = READ(kernfs_node, node, id);
+	h->uid = READ(cred, cred, euid.val);
 	if (h->tid == h->tgid)
 		h->flags |= MW_F_LEADER;
 }
 
-/* Fill the header for a tracked task; false when it is not tracked (any more). */
-static __always_inline bool fill(struct mw_header *h, struct task_struct *task, struct mw_task *t, u32 kind)
+/* Fill the header for a tracked task, whose process has the state `l`; false when it is not tracked (any more). */
+static __always_inline bool fill(struct mw_header *h, struct task_struct *task, struct mw_task *t, struct mw_task *l, u32 kind)
 {
-	struct task_struct *leader = task->group_leader;
+	struct task_struct *leader = READ(task_struct, task, group_leader);
 	struct mw_group *g = group_at(t->group_slot, t->group);
 
-	if (!g || !leader)
+	if (!g)
 		return false;
 	fill_process(h, task, leader, kind);
 	h->group = g->id;
@@ -233,7 +245,7 @@ static __always_inline bool fill(struct mw_header *h, struct task_struct *task, 
 		h->flags |= MW_F_ROOT;
 	if (t->server)
 		h->flags |= MW_F_SERVER;
-	fill_lifecycle(h, task, t, g, h->time_ns);
+	fill_lifecycle(h, t, l, g, h->time_ns);
 	return true;
 }
 

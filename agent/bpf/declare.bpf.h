@@ -8,7 +8,7 @@ struct mw_declaration {
 	u32 thread;		/* its number in the process' own PID namespace; 0: the first thread */
 	u32 phase;
 	u32 heard;		/* set when a tracked thread said it */
-	char detail[MW_DETAIL];	/* ended by NUL */
+	struct mw_detail detail;
 };
 
 struct {
@@ -55,6 +55,6 @@ int declare(struct bpf_iter__task *ctx)
 	if (!t || t->excluded || !t->group)
 		return 0;
 	d->heard = 1;
-	declare_phase(task, t, d->phase, d->detail);
+	declare_phase(task, t, process_of(task, t), d->phase, &d->detail);
 	return 0;
 }

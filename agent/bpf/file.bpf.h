@@ -62,7 +62,7 @@ static __always_inline bool is_artifact(struct mw_scratch *s, struct mw_task *t,
 	if (names_artifact(&name, (u64)dentry))
 		return true;
 	last_part(&name, s, s->asked_length);
-	return names_artifact(&name, (u64)dentry) || (t && known_artifact(t, BPF_CORE_READ(file, f_inode)));
+	return names_artifact(&name, (u64)dentry) || (t && known_as(t, BPF_CORE_READ(file, f_inode)));
 }
 
 static __always_inline bool may_become_tracked(struct task_struct *task)
@@ -87,7 +87,7 @@ static __noinline struct mw_task *begin_to_track(struct mw_scratch *s, struct ta
 		t = by_descent(task);
 	if (t)
 		return t;
-	matched = match_server(s, (u64)BPF_CORE_READ(mm, exe_file), fetch_arguments(s, mm, mm->arg_end - mm->arg_start));
+	matched = match_server(s, (u64)BPF_CORE_READ(mm, exe_file), fetch_arguments(s, mm));
 	t = with_launcher(task, matched == MW_WORKER);
 	return t ? t : new_group(task, MW_PHASE_UNKNOWN, MW_OBSERVED, 0);
 }
@@ -115,6 +115,8 @@ static __noinline int file_opened(struct task_struct *task, struct mw_task *t, s
 	struct mw_scope_slot *scope;
 	struct mw_scratch *s;
 	struct mw_name name, asked;
+	struct files_struct *files = READ(task_struct, task, files);
+	struct mw_task *l;
 	struct dentry *dentry;
 	struct inode *inode;
 	u32 access, flags, regular, artifact = 0, control = 0, kept;
@@ -145,7 +147,8 @@ static __noinline int file_opened(struct task_struct *task, struct mw_task *t, s
 			goto out;
 		fetch_asked(s, t, pointer);
 	}
-	if (!fill(&s->h, task, t, MW_FILE_OPEN))
+	l = process_of(task, t);
+	if (!fill(&s->h, task, t, l, MW_FILE_OPEN))
 		goto out;
 	dentry = BPF_CORE_READ(file, f_path.dentry);
 	name_of(&name, dentry);
@@ -154,7 +157,7 @@ static __noinline int file_opened(struct task_struct *task, struct mw_task *t, s
 	s->h.file.open_flags = flags;
 	fill_file(&s->h, file);
 	/* A thread that shares the descriptors may have put another file there since. */
-	if (by_number && asked.length && !same_name(&name, &asked) && task->files && task->files->count.counter > 1)
+	if (by_number && asked.length && !same_name(&name, &asked) && READ(files_struct, files, count.counter) > 1)
 		s->h.flags |= MW_F_RACED;
 	if (kept && !(flags & O_PATH) && (t->asked_flags ^ flags) & O_ACCMODE)
 		s->h.flags |= MW_F_RACED;
@@ -183,12 +186,12 @@ static __noinline int file_opened(struct task_struct *task, struct mw_task *t, s
 	append_path(s, MW_SEG_PATH, (u64)BPF_CORE_READ(task, fs), (u64)BPF_CORE_READ(file, f_path.mnt), (u64)dentry);
 	append_asked(s);
 	if (artifact) {
-		know_artifact(t, inode);
+		know_artifact(t, inode, task->tgid);
 		describe_opening(s, dentry, MW_BY_ARTIFACT_OPEN);
 		stem_of(s->opening.stem, &name);
 		if (asked.length && !same_name(&name, &asked))
 			stem_of(s->opening.stem, &asked);
-		artifact_opened(s, task, t);
+		artifact_opened(s, task, t, l);
 	} else if (!control)
 		remember(key, s);
 	emit(s, control);

@@ -47,11 +47,12 @@ static __noinline struct mw_task *with_launcher(struct task_struct *task, u32 sp
 			spawned = 0;	/* command lines further up cannot be read */
 		}
 		if (bpf_task_storage_get(&tasks, parent, 0, 0))
-			return by_descent(task);	/* a sibling was faster */
+			goto found;	/* a sibling was faster */
 		child = root = parent;
 	}
 	if (!root || !new_group(root, MW_PHASE_UNKNOWN, MW_OBSERVED, 0))
 		return NULL;
+found:
 	return by_descent(task);
 }
 

@@ -17,11 +17,11 @@ int BPF_PROG(on_signal, int signal)
 	if (!t || t->excluded)
 		return 0;
 	g = group_at(t->group_slot, t->group);
-	l = leader_state(task);
-	if (!g || !l || __sync_lock_test_and_set(&l->stopping, 1))
+	l = process_of(task, t);
+	if (!g || __sync_lock_test_and_set(&l->stopping, 1))
 		return 0;
-	tell_of_process(task, t, MOVE(phase_left(l, g), MW_PHASE_STOP, MW_BY_SIGNAL), NULL);
-	end_loads(task, t, g, 0, MW_BY_SIGNAL);
+	tell_of_process(task, t, l, MOVE(phase_left(l, g), MW_PHASE_STOP, MW_BY_SIGNAL), NULL);
+	end_loads(task, l, g, 0, MW_BY_SIGNAL);
 	return 0;
 }
 

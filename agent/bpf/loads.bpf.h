@@ -1,4 +1,4 @@
-/* Loads that no open tells of: by reads and maps of files that are artifacts, by the first bytes read, and late, by user space. */
+/* Loads that no open tells of: by reads and maps of files that are artifacts, and by the first bytes read. */
 
 #define NR_READ 0
 #define NR_MMAP 9
@@ -8,7 +8,8 @@
 #define NR_PREADV2 327
 
 /* A load begins on a task, with a file that it has open. */
-static __noinline int load_found(struct task_struct *task, struct mw_task *t, struct file *file, u32 trigger)
+static __noinline int load_found(struct task_struct *task, struct mw_task *t, struct mw_task *l, struct file *file,
+				 u32 trigger)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	struct mw_scratch *s = claim();
@@ -18,13 +19,13 @@ static __noinline int load_found(struct task_struct *task, struct mw_task *t, st
 		count(MW_HOP_MISSED, MW_LIFECYCLE);
 		return 0;
 	}
-	if (fill(&s->h, task, t, MW_LIFECYCLE)) {
+	if (fill(&s->h, task, t, l, MW_LIFECYCLE)) {
 		fill_file(&s->h, file);
 		append_path(s, MW_SEG_PATH, (u64)BPF_CORE_READ(task, fs), (u64)BPF_CORE_READ(file, f_path.mnt), (u64)dentry);
 		describe_opening(s, dentry, trigger);
 		name_of(&name, dentry);
 		stem_of(s->opening.stem, &name);
-		artifact_opened(s, task, t);
+		artifact_opened(s, task, t, l);
 	}
 	release(s);
 	return 0;
@@ -58,12 +59,18 @@ static __noinline int used_artifact(struct task_struct *task, struct mw_task *t,
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
 	struct mw_joining j = { .inode = BPF_CORE_READ(inode, i_ino), .device = BPF_CORE_READ(inode, i_sb, s_dev),
 				.group = t->group, .tgid = task->tgid };
-	struct mw_task *l = process_of(task, t);
+	struct mw_group *g = group_at(t->group_slot, t->group);
 	struct mw_scope_slot *scope;
+	struct mw_known *known;
+	struct mw_task *l;
 
-	if (!l || t->excluded || BPF_CORE_READ(file, f_flags) & O_ACCMODE || !known_artifact(t, inode))
+	if (!g || t->excluded || BPF_CORE_READ(file, f_flags) & O_ACCMODE)
 		return 0;
-	bpf_loop(totals.scope_mark, find_load_of, &j, 0);
+	known = known_as(t, inode);
+	if (!known)
+		return 0;
+	if (g->live_scopes)
+		bpf_loop(totals.scope_mark, find_load_of, &j, 0);
 	if (j.instance) {
 		t->scope_slot = j.slot;
 		t->scope_instance = j.instance;
@@ -75,8 +82,10 @@ static __noinline int used_artifact(struct task_struct *task, struct mw_task *t,
 		}
 		return 0;
 	}
-	if (l->inherited || !has_model(&l->models, j.inode, j.device))
-		load_found(task, t, file, trigger);
+	l = process_of(task, t);
+	/* Of a model in several files the process is known to have the first one. */
+	if (known->loader != task->tgid && (l->inherited || !has_model(&l->models, j.inode, j.device)))
+		load_found(task, t, l, file, trigger);
 	return 0;
 }
 
@@ -144,8 +153,8 @@ static __noinline int first_read(struct file *file, u64 from, u64 start, u64 len
 	f.size = BPF_CORE_READ(inode, i_size);
 	if (!is_model(&f))
 		return 0;
-	know_artifact(t, inode);
-	load_found(task, t, file, MW_BY_ARTIFACT_READ);
+	know_artifact(t, inode, task->tgid);
+	load_found(task, t, process_of(task, t), file, MW_BY_ARTIFACT_READ);
 	return 0;
 }
 
@@ -231,115 +240,4 @@ int BPF_PROG(on_first_read, struct pt_regs *regs, long read)
 	if (call == NR_READV && bpf_probe_read_user(&vector, sizeof(vector), (void *)vector.base))
 		return 0;
 	return first_read(file, vector.base, start, vector.length < read ? vector.length : read);
-}
-
-/* What user space found out by itself: a thread has begun to load a file. By thread. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 256);
-	__type(key, u32);
-	__type(value, struct mw_inode);
-} late SEC(".maps");
-
-SEC("iter/task")
-int late_load(struct bpf_iter__task *ctx)
-{
-	struct task_struct *task = ctx->task;
-	struct mw_inode *found;
-	struct mw_scratch *s;
-	struct mw_task *t, *l;
-	u32 tid;
-
-	if (!task)
-		return 0;
-	tid = task->pid;
-	found = bpf_map_lookup_elem(&late, &tid);
-	if (!found || !found->inode)
-		return 0;
-	t = state_of(task);
-	l = t ? process_of(task, t) : NULL;
-	if (!l || t->excluded || has_model(&l->models, found->inode, found->device))
-		return 0;
-	s = claim();
-	if (!s) {
-		count(MW_HOP_MISSED, MW_LIFECYCLE);
-		return 0;
-	}
-	if (fill(&s->h, task, t, MW_LIFECYCLE)) {
-		__builtin_memset(&s->opening, 0, sizeof(s->opening));
-		s->opening.inode = found->inode;
-		s->opening.device = found->device;
-		s->opening.trigger = MW_BY_LATE;
-		s->opening.evidence = MW_RECONSTRUCTED;
-		artifact_opened(s, task, t);
-		found->inode = 0;
-	}
-	release(s);
-	return 0;
-}
-
-/* Does a process still map its models? Run for one process at a time, some seconds apart, while it has any that it mapped. */
-SEC("iter/task_vma")
-int find_mapped(struct bpf_iter__task_vma *ctx)
-{
-	struct task_struct *task = ctx->task;
-	struct vm_area_struct *vma = ctx->vma;
-	struct inode *inode;
-	struct file *file;
-	struct mw_task *t;
-	u64 number;
-	u32 device;
-
-	if (!task || !vma || task->pid != task->tgid)
-		return 0;
-	t = bpf_task_storage_get(&tasks, task, 0, 0);
-	file = BPF_CORE_READ(vma, vm_file);
-	if (!t || !t->models.count || !file)
-		return 0;
-	inode = BPF_CORE_READ(file, f_inode);
-	number = BPF_CORE_READ(inode, i_ino);
-	device = BPF_CORE_READ(inode, i_sb, s_dev);
-	for (u32 i = 0; i < MW_MODELS; i++)
-		if (t->models.inode[i] == number && t->models.device[i] == device)
-			t->models.found[i] = 1;
-	return 0;
-}
-
-/* What was mapped at two looks after its load, and is not any more, was unloaded. */
-SEC("iter/task")
-int unmapped(struct bpf_iter__task *ctx)
-{
-	struct task_struct *task = ctx->task;
-	struct mw_task *t;
-	u32 key, mapped = 0;
-	u64 gone = 0;
-
-	if (!task || task->pid != task->tgid)
-		return 0;
-	key = task->tgid;
-	if (!bpf_map_lookup_elem(&residents, &key))
-		return 0;
-	t = bpf_task_storage_get(&tasks, task, 0, 0);
-	if (!t || t->excluded)
-		goto out;
-	if (loading(t, bpf_ktime_get_boot_ns()) == MW_SCOPE_OPEN)
-		return 0;
-	for (u32 i = 0; i < MW_MODELS; i++) {
-		if (t->models.found[i]) {
-			t->models.found[i] = 0;
-			t->models.looks[i]++;
-			mapped = 1;
-		} else if (t->models.looks[i] > 1) {
-			gone = t->models.instance[i];
-			mapped = 1;	/* look again: another may be gone */
-		} else {
-			t->models.looks[i] = 0;
-		}
-	}
-	if (gone)
-		unloaded(task, t, gone, NULL);
-out:
-	if (!mapped)
-		bpf_map_delete_elem(&residents, &key);
-	return 0;
 }

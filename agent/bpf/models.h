@@ -10,8 +10,10 @@ static __always_inline u64 only_model(struct mw_models *m)
 }
 
 /* A load of a model began: in place of the last load of the same artifact. `inode` 0: not known yet. */
-static __noinline int add_model(struct mw_models *m, u64 instance, u64 inode, u32 device)
+APART int add_model(struct mw_models *m, u64 instance, u64 inode, u32 device, u32 owner)
 {
+	if (!m)
+		return 0;
 	for (u32 i = 0; i < MW_MODELS; i++) {
 		if (!m->instance[i] || (inode && m->inode[i] == inode && m->device[i] == device)) {
 			if (!m->instance[i])
@@ -19,6 +21,7 @@ static __noinline int add_model(struct mw_models *m, u64 instance, u64 inode, u3
 			m->instance[i] = instance;
 			m->inode[i] = inode;
 			m->device[i] = device;
+			m->owner[i] = owner;
 			m->looks[i] = 0;
 			return 0;
 		}
@@ -47,30 +50,33 @@ static __always_inline bool has_model(struct mw_models *m, u64 inode, u32 device
 	return false;
 }
 
-static __noinline int remove_model(struct mw_models *m, u64 instance)
+/* Later ones move up: the first place holds the only one. */
+APART int remove_model(struct mw_models *m, u64 instance)
 {
-	u32 last = 0;
+	u32 at = 0;
 
-	if (!instance)
+	if (!m || !instance)
 		return 0;
-	for (u32 i = 0; i < MW_MODELS; i++)
-		if (m->instance[i])
-			last = i;
-	for (u32 i = 0; i < MW_MODELS; i++) {
-		if (m->instance[i] != instance)
+	while (at < MW_MODELS && m->instance[at] != instance)
+		at++;
+	if (at == MW_MODELS)
+		return 0;
+	for (u32 i = 0; i < MW_MODELS - 1; i++) {
+		if (i < at)
 			continue;
-		/* the first place holds the only one */
-		m->instance[i] = m->instance[last];
-		m->inode[i] = m->inode[last];
-		m->device[i] = m->device[last];
-		m->looks[i] = m->looks[last];
-		m->looks[last] = 0;
-		m->inode[last] = 0;
-		m->instance[last] = 0;
-		m->count--;
-		return 1;
+		m->instance[i] = m->instance[i + 1];
+		m->inode[i] = m->inode[i + 1];
+		m->device[i] = m->device[i + 1];
+		m->owner[i] = m->owner[i + 1];
+		m->looks[i] = m->looks[i + 1];
+		m->found[i] = m->found[i + 1];
 	}
-	return 0;
+	m->instance[MW_MODELS - 1] = 0;
+	m->inode[MW_MODELS - 1] = 0;
+	m->looks[MW_MODELS - 1] = 0;
+	m->found[MW_MODELS - 1] = 0;
+	m->count--;
+	return 1;
 }
 
 static __always_inline bool same_stem(const char *a, const char *b)

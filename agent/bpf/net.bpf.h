@@ -1,175 +1,4 @@
-/* Connects, listening sockets, and answers: what is sent on a socket that a listening one accepted. */
-#include "refusals.h"
-
-static __always_inline void fill_net(struct mw_header *h, u32 family, u32 type, u32 protocol, u16 port)
-{
-	h->net.family = family;
-	h->net.port = port;
-	h->net.transport = protocol == IPPROTO_TCP || (!protocol && type == SOCK_STREAM) ? 1 :
-			   protocol == IPPROTO_UDP || (!protocol && type == SOCK_DGRAM) ? 2 : 4;
-}
-
-static __always_inline void emit_net(struct mw_scratch *s)
-{
-	struct mw_repeat_key key;
-
-	repeat_key(&key, &s->h);
-	__builtin_memcpy(key.object, s->h.net.address, 16);
-	key.object[2] = (u64)s->h.net.family << 32 | s->h.net.port;
-	key.object[3] = s->h.net.transport;
-	if (repeated(&key, &s->h))
-		return;
-	remember(&key, s);
-	emit(s, 0);
-}
-
-/* The address as the kernel copied it, before the attempt: no race, and no toll on other system calls. */
-static __always_inline int connecting(struct bpf_sock_addr *ctx, u32 family)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct mw_task *t = state_of(task);
-	struct mw_scratch *s;
-	u32 *address;
-
-	if (!t || t->excluded)
-		return 1;
-	s = claim();
-	if (!s) {
-		count(MW_HOP_MISSED, MW_NET_CONNECT);
-		return 1;
-	}
-	if (fill(&s->h, task, t, MW_NET_CONNECT)) {
-		address = (u32 *)s->h.net.address;
-		if (family == AF_INET) {
-			address[0] = ctx->user_ip4;
-		} else {
-			address[0] = ctx->user_ip6[0];
-			address[1] = ctx->user_ip6[1];
-			address[2] = ctx->user_ip6[2];
-			address[3] = ctx->user_ip6[3];
-		}
-		fill_net(&s->h, family, ctx->type, ctx->protocol, bpf_ntohs(ctx->user_port));
-		s->h.outcome = MW_ATTEMPTED;
-		emit_net(s);
-	}
-	release(s);
-	return 1;
-}
-
-DOOR("cgroup/connect4", connect4, 1)
-
-SEC("cgroup/connect4")
-int connect4(struct bpf_sock_addr *ctx)
-{
-	return connecting(ctx, AF_INET);
-}
-
-DOOR("cgroup/connect6", connect6, 1)
-
-SEC("cgroup/connect6")
-int connect6(struct bpf_sock_addr *ctx)
-{
-	return connecting(ctx, AF_INET6);
-}
-
-struct mw_sockaddr {
-	u16 family;
-	u16 port;
-	union {
-		u32 ip4;
-		struct {
-			u32 flow;
-			u32 ip6[4];
-		};
-	};
-};
-
-/* A connect to an address that was read already. */
-static __noinline int connected(struct task_struct *task, struct mw_task *t, struct mw_sockaddr *a, u32 type, u32 outcome)
-{
-	struct mw_scratch *s = claim();
-
-	if (!s) {
-		count(MW_HOP_MISSED, MW_NET_CONNECT);
-		return 0;
-	}
-	if (fill(&s->h, task, t, MW_NET_CONNECT)) {
-		if (a->family == AF_INET)
-			__builtin_memcpy(s->h.net.address, &a->ip4, 4);
-		else
-			__builtin_memcpy(s->h.net.address, a->ip6, 16);
-		fill_net(&s->h, a->family, type, 0, bpf_ntohs(a->port));
-		s->h.outcome = outcome;
-		emit_net(s);
-	}
-	release(s);
-	return 0;
-}
-
-/* security_socket_connect(): the address as the kernel copied it, io_uring's too. For kernels whose cgroup programs cannot have a
- * task's state, as 6.1's.
- */
-static __always_inline int connecting_by(struct socket *socket, void *address, int length)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct mw_task *t = state_of(task);
-	struct mw_sockaddr a = {};
-
-	if (!t || t->excluded || length < 8)
-		return 0;
-	bpf_probe_read_kernel(&a, 8, address);
-	if (a.family == AF_INET6 && length >= sizeof(a))
-		bpf_probe_read_kernel(&a, sizeof(a), address);
-	else if (a.family != AF_INET)
-		return 0;
-	return connected(task, t, &a, socket->type, MW_ATTEMPTED);
-}
-
-DOOR("lsm/socket_connect", on_socket_connect, 0)
-
-SEC("lsm/socket_connect")
-int BPF_PROG(on_socket_connect, struct socket *socket, void *address, int length)
-{
-	connecting_by(socket, address, length);
-	return 0;
-}
-
-DOOR("fentry/security_socket_connect", on_connecting, 0)
-
-SEC("fentry/security_socket_connect")
-int BPF_PROG(on_connecting, struct socket *socket, void *address, int length)
-{
-	return connecting_by(socket, address, length);
-}
-
-/* The last door of connect: the address is read from user memory after the call. */
-DOOR("tracepoint", exit_connect, 0)
-
-SEC("tracepoint")
-int exit_connect(struct trace_event_raw_sys_exit *ctx)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	struct mw_task *t = state_of(task);
-	struct mw_sockaddr a = {};
-	struct socket *socket;
-	struct file *file;
-	long ret = ctx->ret;
-
-	if (!t || t->excluded || !regs)
-		return 0;
-	bpf_probe_read_user(&a, 8, (void *)regs->si);
-	if (a.family == AF_INET6)
-		bpf_probe_read_user(&a, sizeof(a), (void *)regs->si);
-	else if (a.family != AF_INET)
-		return 0;
-	file = file_at(task, regs->di);
-	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
-		return 0;
-	socket = BPF_CORE_READ(file, private_data);
-	return connected(task, t, &a, BPF_CORE_READ(socket, type),
-			 ret == 0 ? MW_SUCCESS : ret == -EINPROGRESS ? MW_RESULT_UNKNOWN : MW_FAILURE);
-}
+/* Listening sockets, and answers: what is sent on a socket that a listening one accepted. */
 
 /* Keeps account of the connections that tracked processes make. */
 static __always_inline int connection_changed(struct sock *sk, int before, int after)
@@ -216,13 +45,12 @@ static long note_listener(u32 index, struct mw_listening *n)
 }
 
 /* From now on its loads are over when it answers itself, not when its group does. */
-static __noinline int now_listens(struct task_struct *task, struct mw_task *t)
+static __noinline int now_listens(struct task_struct *task, struct mw_task *t, struct mw_task *l)
 {
 	struct mw_group *g = group_at(t->group_slot, t->group);
-	struct mw_task *l = process_of(task, t);
 	struct mw_listening n = { .tgid = task->tgid };
 
-	if (!g || !l)
+	if (!g)
 		return 0;
 	g->listening = 1;
 	l->listens = 1;
@@ -234,14 +62,12 @@ static __noinline int now_listens(struct task_struct *task, struct mw_task *t)
 }
 
 /* It answered a process of its own group: a proxy before it tells the client, and its loads are over when that has answered. */
-static __noinline int answered_inside(struct task_struct *task, struct mw_task *t)
+static __noinline int answered_inside(struct task_struct *task, struct mw_task *t, struct mw_task *l)
 {
-	struct mw_task *l = process_of(task, t);
-
-	if (!l || l->answered_ns || l->answers_inside)
+	if (l->answered_ns || l->answers_inside)
 		return 0;
 	l->answers_inside = 1;
-	return now_listens(task, t);
+	return now_listens(task, t, l);
 }
 
 /* Every listening socket of the host is tagged: its process may become tracked only later. */
@@ -252,7 +78,7 @@ int BPF_PROG(on_sock_state, struct sock *sk, int before, int after)
 {
 	struct task_struct *task;
 	struct mw_scratch *s;
-	struct mw_task *t;
+	struct mw_task *t, *l;
 
 	if (after != TCP_LISTEN)
 		return connection_changed(sk, before, after);
@@ -261,13 +87,14 @@ int BPF_PROG(on_sock_state, struct sock *sk, int before, int after)
 	t = state_of(task);
 	if (!t || t->excluded)
 		return 0;
-	now_listens(task, t);
+	l = process_of(task, t);
+	now_listens(task, t, l);
 	s = claim();
 	if (!s) {
 		count(MW_HOP_MISSED, MW_NET_LISTEN);
 		return 0;
 	}
-	if (fill(&s->h, task, t, MW_NET_LISTEN)) {
+	if (fill(&s->h, task, t, l, MW_NET_LISTEN)) {
 		if (sk->__sk_common.skc_family == AF_INET) {
 			u32 address = sk->__sk_common.skc_rcv_saddr;
 
@@ -283,21 +110,20 @@ int BPF_PROG(on_sock_state, struct sock *sk, int before, int after)
 }
 
 /* Could an answer of the task change anything? */
-static __always_inline bool matters(struct task_struct *task, struct mw_task *t)
+static __always_inline bool matters(struct mw_task *t, struct mw_task *l)
 {
 	struct mw_group *g = group_at(t->group_slot, t->group);
-	struct mw_task *l = process_of(task, t);
 
-	return g && l && (g->pending || g->live_scopes || l->stopping || (l->phase ? l->phase : g->phase) != MW_PHASE_SERVE);
+	return g && (g->pending || g->live_scopes || l->stopping || (l->phase ? l->phase : g->phase) != MW_PHASE_SERVE);
 }
 
-static __noinline int sent_by(struct task_struct *task, struct mw_task *t, u32 *state, u32 length)
+static __noinline int sent_by(struct task_struct *task, struct mw_task *t, struct mw_task *l, u32 *state, u32 length)
 {
 	struct mw_head head = {};
 
 	fetch_head(&head, task, length);
 	if (is_answer(&head, state, length))
-		answered(task, t);
+		answered(task, t, l);
 	return 0;
 }
 
@@ -307,37 +133,43 @@ static __always_inline int sent_far(struct sock *sk, int length)
 	u32 *state = length > 0 ? bpf_sk_storage_get(&listeners, sk, 0, 0) : NULL;
 	struct mw_endpoint client;
 	struct task_struct *task;
-	struct mw_task *t;
+	struct mw_task *t, *l;
 	u64 *group;
 
 	if (!state)
 		return 0;
 	task = bpf_get_current_task_btf();
 	t = state_of(task);
-	if (!t || t->excluded || !matters(task, t))
+	if (!t || t->excluded)
+		return 0;
+	l = process_of(task, t);
+	if (!matters(t, l))
 		return 0;
 	client_end(&client, sk, 1);
 	group = bpf_map_lookup_elem(&own_clients, &client);
-	return group && *group == t->group ? answered_inside(task, t) : sent_by(task, t, state, length);
+	return group && *group == t->group ? answered_inside(task, t, l) : sent_by(task, t, l, state, length);
 }
 
 /* Something was sent on a unix socket. */
 static __always_inline int sent_near(struct sock *sk, int length)
 {
 	struct task_struct *task;
-	struct mw_task *t;
+	struct mw_task *t, *l;
 	u32 *state;
 
 	if (length <= 0)
 		return 0;
 	task = bpf_get_current_task_btf();
 	t = state_of(task);
-	if (!t || t->excluded || !matters(task, t) || !accepted_by_name(sk))
+	if (!t || t->excluded)
+		return 0;
+	l = process_of(task, t);
+	if (!matters(t, l) || !accepted_by_name(sk))
 		return 0;
 	if (of_group(BPF_CORE_READ(sk, sk_peer_pid, numbers[0].nr), t->group))
-		return answered_inside(task, t);
+		return answered_inside(task, t, l);
 	state = bpf_sk_storage_get(&listeners, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	return state ? sent_by(task, t, state, length) : 0;
+	return state ? sent_by(task, t, l, state, length) : 0;
 }
 
 /* net/socket.c: after each send on any socket, since 6.3. */
@@ -366,12 +198,17 @@ int BPF_PROG(on_unix_sendmsg, struct socket *socket, void *message, unsigned lon
 	return sent_near(socket->sk, length);
 }
 
-/* Bytes in a packet of TCP, beyond its headers. */
-static __always_inline int payload_of(struct sk_buff *skb)
+/* Bytes in a packet of a TCP socket, beyond its headers. */
+static __always_inline int payload_of(struct sk_buff *skb, struct sock *sk)
 {
 	u64 header = (u64)BPF_CORE_READ(skb, head) + skb->transport_header;
 	u8 words = 0;	/* of the header, in the upper half */
+	u16 port = 0;
 
+	bpf_probe_read_kernel(&port, sizeof(port), (void *)header);
+	/* In a tunnel it comes by again, with another header in that place. */
+	if (bpf_ntohs(port) != sk->__sk_common.skc_num)
+		return 0;
 	bpf_probe_read_kernel(&words, 1, (void *)header + 12);
 	return skb->len - (u32)(header - (u64)BPF_CORE_READ(skb, data)) - (words >> 4) * 4;
 }
@@ -388,5 +225,5 @@ int BPF_PROG(on_packet, struct sk_buff *skb)
 
 	if (!sk || skb->skb_iif || !bpf_sk_storage_get(&listeners, sk, 0, 0) || !sk->sk_lock.owned)
 		return 0;
-	return sent_far(sk, payload_of(skb));
+	return sent_far(sk, payload_of(skb, sk));
 }

@@ -75,26 +75,27 @@ static __always_inline void probes_wanted_again(u32 tgid)
 		tell_probes();
 }
 
-/* Is it a library that probes know? `program`: or such a program, with whatever linked into it. */
-static __noinline bool is_known_library(struct dentry *dentry, u32 program)
-{
-	char name[MW_NAME] = {}, stem[MW_LIBRARY_STEM] = {};
-	bool library = program, ended = false;
-	long n = bpf_probe_read_kernel_str(name, sizeof(name), BPF_CORE_READ(dentry, d_name.name));
+/* 1 or 0 without a branch, of which the verifier would walk both sides for each letter. */
+#define IS(a, b)	((u32)(((a) ^ (b)) - 1) >> 31)
 
-	if (n <= 4)
+/* Is it a library that probes know? `program`: or such a program, with whatever linked into it. */
+APART bool is_known_library(u64 dentry_address, u32 program)
+{
+	struct dentry *dentry = (void *)dentry_address;
+	char name[MW_NAME] = {}, stem[MW_LIBRARY_STEM] = {};
+	u32 library = program, ended = 0;
+
+	if (bpf_probe_read_kernel_str(name, sizeof(name), BPF_CORE_READ(dentry, d_name.name)) <= 4)
 		return false;
 	for (u32 i = 0; i < MW_LIBRARY_STEM - 1; i++) {
-		if (name[i] == '.' || name[i] == '-' || name[i] == 0)
-			ended = true;
-		if (!ended)
-			stem[i] = name[i];
+		ended |= IS(name[i], '.') | IS(name[i], '-') | IS(name[i], 0);
+		stem[i] = name[i] & (ended - 1);
 	}
 	if (!ended || !bpf_map_lookup_elem(&libraries, stem))
 		return false;
 	for (u32 i = 0; i < MW_NAME - 3; i++)
-		if (name[i] == '.' && name[i + 1] == 's' && name[i + 2] == 'o' && (name[i + 3] == 0 || name[i + 3] == '.'))
-			library = true;
+		library |= IS(name[i], '.') & IS(name[i + 1], 's') & IS(name[i + 2], 'o') &
+			   (IS(name[i + 3], 0) | IS(name[i + 3], '.'));
 	return library;
 }
 
@@ -104,7 +105,7 @@ static __noinline int library_opened(struct mw_scratch *s, struct task_struct *t
 	u64 inode = s->h.file.inode;
 	u32 device = s->h.file.device;
 
-	if (!is_known_library(dentry, 0))
+	if (!is_known_library((u64)dentry, 0))
 		return 0;
 	look_for_libraries(task->tgid);
 	s->h.kind = MW_LIBRARY;
@@ -119,7 +120,7 @@ static __noinline int library_opened(struct mw_scratch *s, struct task_struct *t
 /* A tracked task runs another program now. */
 static __always_inline void program_started(struct task_struct *task, struct file *exe)
 {
-	if (exe && is_known_library(BPF_CORE_READ(exe, f_path.dentry), 1))
+	if (exe && is_known_library((u64)BPF_CORE_READ(exe, f_path.dentry), 1))
 		look_for_libraries(task->tgid);
 }
 

@@ -75,14 +75,14 @@ static __always_inline struct mw_probe *probe_of(void *ctx)
 }
 
 /* "FUNCTION" or "FUNCTION MODEL", ended by NUL. */
-static __always_inline void describe_call(char *detail, struct mw_probe *p, u64 model)
+static __always_inline void describe_call(struct mw_detail *detail, struct mw_probe *p, u64 model)
 {
 	u32 length = p->length & (MW_FUNCTION - 1);
 
-	__builtin_memset(detail, 0, MW_DETAIL);
-	bpf_probe_read_kernel(detail, MW_FUNCTION, p->name);
-	if (model && bpf_probe_read_user_str(detail + length + 1, MW_DETAIL - MW_FUNCTION, (void *)model) > 1)
-		detail[length] = ' ';
+	__builtin_memset(detail, 0, sizeof(*detail));
+	bpf_probe_read_kernel(detail->text, MW_FUNCTION, p->name);
+	if (model && bpf_probe_read_user_str(detail->text + length + 1, MW_DETAIL - MW_FUNCTION, (void *)model) > 1)
+		detail->text[length] = ' ';
 }
 
 /* Brackets of a scope that ended otherwise count no more. */
@@ -145,7 +145,8 @@ static __noinline u32 go_out(struct mw_brackets *b, u64 token, u32 object)
 	return !known ? 0 : live ? 2 : 1;
 }
 
-static __always_inline void begin_bracket(struct task_struct *task, struct mw_task *t, const char *detail, u64 token, u32 object)
+static __always_inline void begin_bracket(struct task_struct *task, struct mw_task *t, struct mw_task *l, struct mw_detail *detail,
+					  u64 token, u32 object)
 {
 	struct mw_brackets *b = bpf_task_storage_get(&brackets, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	u32 how;
@@ -158,14 +159,14 @@ static __always_inline void begin_bracket(struct task_struct *task, struct mw_ta
 	if (!(how & MW_CAME_IN))
 		return;
 	if (how & MW_WERE_LEFT)
-		scope_leave(task, t, 1, detail);
-	scope_enter(task, t, detail, MW_BY_PROBE_ENTER);
+		scope_leave(task, t, l, 1, detail);
+	scope_enter(task, t, l, detail, MW_BY_PROBE_ENTER);
 	b->instance = t->scope_instance;
 }
 
 /* `failed`: with it the whole load, whatever else of it has not returned. `handle`: what the load gave for the model, or 0. */
-static __always_inline void end_bracket(struct task_struct *task, struct mw_task *t, const char *detail, u64 token, u32 object,
-					u32 failed, u64 handle)
+static __always_inline void end_bracket(struct task_struct *task, struct mw_task *t, struct mw_task *l, struct mw_detail *detail,
+					u64 token, u32 object, u32 failed, u64 handle)
 {
 	struct mw_brackets *b = bpf_task_storage_get(&brackets, task, 0, 0);
 	struct mw_handle key = { .address = handle, .tgid = task->tgid };
@@ -180,32 +181,34 @@ static __always_inline void end_bracket(struct task_struct *task, struct mw_task
 		bpf_map_update_elem(&handles, &key, &b->instance, BPF_ANY);
 	if (last == 2 && !failed)
 		return;
-	scope_leave(task, t, failed, detail);
+	scope_leave(task, t, l, failed, detail);
 	__builtin_memset(b, 0, sizeof(*b));
 }
 
 /* Not counted while the thread itself loads: loads end with a trial. */
-static __always_inline void infer(struct task_struct *task, struct mw_task *t, const char *detail, struct mw_probed *process)
+static __always_inline void infer(struct task_struct *task, struct mw_task *t, struct mw_task *l, struct mw_detail *detail,
+				  struct mw_probed *process)
 {
 	if (in_brackets(t, bpf_task_storage_get(&brackets, task, 0, 0)))
 		return;
-	if (inference_called(task, t, detail) && __sync_fetch_and_add(&process->hits, 1) < MW_ENOUGH_HITS)
+	if (inference_called(task, t, l, detail) && __sync_fetch_and_add(&process->hits, 1) < MW_ENOUGH_HITS)
 		return;
 	__sync_fetch_and_or(&process->spent, MW_SPENT_INFERENCE);
 	tell_probes();
 }
 
 /* `process`: of a function that runs often, else NULL. */
-static __always_inline void use_device(struct task_struct *task, struct mw_task *t, const char *detail, struct mw_probe *p,
-				       struct mw_probed *process)
+static __always_inline void use_device(struct task_struct *task, struct mw_task *t, struct mw_task *l, struct mw_detail *detail,
+				       struct mw_probe *p, struct mw_probed *process)
 {
-	device_used(task, t, detail, p->what);
+	device_used(task, t, l, detail, p->what);
 	if (process && !(__sync_fetch_and_or(&process->spent, MW_SPENT_DEVICE) & MW_SPENT_DEVICE))
 		tell_probes();
 }
 
 /* Not what a load tried and gives up itself. */
-static __always_inline void unload(struct task_struct *task, struct mw_task *t, const char *detail, u64 handle)
+static __always_inline void unload(struct task_struct *task, struct mw_task *t, struct mw_task *l, struct mw_detail *detail,
+				   u64 handle)
 {
 	struct mw_handle key = { .address = handle, .tgid = task->tgid };
 	u64 *instance = bpf_map_lookup_elem(&handles, &key);
@@ -213,7 +216,7 @@ static __always_inline void unload(struct task_struct *task, struct mw_task *t, 
 	/* also of a load that began before it was probed */
 	if (in_brackets(t, bpf_task_storage_get(&brackets, task, 0, 0)) || (!instance && own_scope(task, t)))
 		return;
-	unloaded(task, t, instance ? *instance : 0, detail);
+	unloaded(task, t, l, instance ? *instance : 0, detail);
 	bpf_map_delete_elem(&handles, &key);
 }
 
@@ -226,8 +229,8 @@ int probe_call(struct pt_regs___at_call *ctx)
 	u64 first = ctx->di, second = ctx->si, stack = ctx->sp;
 	struct mw_probed *process = NULL;
 	u32 tgid = task->tgid;
-	struct mw_task *t;
-	char detail[MW_DETAIL];
+	struct mw_task *t, *l;
+	struct mw_detail detail;
 
 	/* else clang computes which of them to read, which the verifier does not allow */
 	barrier_var(first);
@@ -243,28 +246,29 @@ int probe_call(struct pt_regs___at_call *ctx)
 	t = state_of(task);
 	if (!t || !t->group || t->excluded)
 		return 0;
+	l = process_of(task, t);
 	if (!p->fired)
 		p->fired = 1;
-	describe_call(detail, p, p->model_argument == 2 ? second : p->model_argument == 1 ? first : 0);
+	describe_call(&detail, p, p->model_argument == 2 ? second : p->model_argument == 1 ? first : 0);
 	switch (p->means) {
 	case MW_LOADS:
-		begin_bracket(task, t, detail, stack, 0);
+		begin_bracket(task, t, l, &detail, stack, 0);
 		break;
 	case MW_BEGINS:
-		begin_bracket(task, t, detail, first, 1);
+		begin_bracket(task, t, l, &detail, first, 1);
 		break;
 	case MW_ENDS:
-		end_bracket(task, t, detail, first, 1, 0, 0);
+		end_bracket(task, t, l, &detail, first, 1, 0, 0);
 		break;
 	case MW_INFERS:
 		if (process)
-			infer(task, t, detail, process);
+			infer(task, t, l, &detail, process);
 		break;
 	case MW_USES_DEVICE:
-		use_device(task, t, detail, p, process);
+		use_device(task, t, l, &detail, p, process);
 		break;
 	case MW_UNLOADS:
-		unload(task, t, detail, first);
+		unload(task, t, l, &detail, first);
 	}
 	return 0;
 }
@@ -277,14 +281,14 @@ int probe_return(struct pt_regs___at_call *ctx)
 	struct mw_task *t = bpf_task_storage_get(&tasks, task, 0, 0);
 	struct mw_probe *p = probe_of(ctx);
 	u64 result = ctx->ax;
-	char detail[MW_DETAIL];
+	struct mw_detail detail;
 	u32 failed;
 
 	if (!p || !t)
 		return 0;
 	failed = p->result == MW_RESULT_HANDLE ? !result : p->result == MW_RESULT_ERROR ? !!result : 0;
-	describe_call(detail, p, 0);
-	end_bracket(task, t, detail, ctx->sp - 8, 0, failed, p->result == MW_RESULT_HANDLE ? result : 0);
+	describe_call(&detail, p, 0);
+	end_bracket(task, t, process_of(task, t), &detail, ctx->sp - 8, 0, failed, p->result == MW_RESULT_HANDLE ? result : 0);
 	return 0;
 }
 
@@ -303,7 +307,7 @@ int find_libraries(struct bpf_iter__task_vma *ctx)
 	if (!t || !t->group || t->excluded || !(BPF_CORE_READ(vma, vm_flags) & MW_VM_EXEC))
 		return 0;
 	file = BPF_CORE_READ(vma, vm_file);
-	if (file && is_known_library(BPF_CORE_READ(file, f_path.dentry), 1))
+	if (file && is_known_library((u64)BPF_CORE_READ(file, f_path.dentry), 1))
 		look_for_libraries(task->tgid);
 	return 0;
 }

@@ -1,6 +1,7 @@
 /* exec, fork, exit. Doors: scheduler tracepoints, which cost nothing on other paths. */
 #include "artifacts.h"
 #include "descent.h"
+#include "files.h"
 
 /* A forked child has its parent's models in memory, its sockets, and its phase. */
 static __noinline int inherit_process(struct mw_task *c, struct mw_task *l)
@@ -57,11 +58,9 @@ int BPF_PROG(on_newtask, struct task_struct *child, u64 clone_flags)
 		__sync_fetch_and_add(&g->tasks, 1);
 	c->stopping = 0;
 	c->ended = 0;
-	if (!(clone_flags & CLONE_THREAD)) {
-		l = leader_state(task);
-		if (l)
-			inherit_process(c, l);
-	}
+	l = process_of(task, t);
+	if (!(clone_flags & CLONE_THREAD))
+		inherit_process(c, l);
 	scope = scope_at(t->scope_slot, t->scope_instance);
 	if (scope) {
 		c->origin_instance = scope->instance;
@@ -79,7 +78,7 @@ int BPF_PROG(on_newtask, struct task_struct *child, u64 clone_flags)
 		count(MW_HOP_MISSED, MW_PROCESS_FORK);
 		return 0;
 	}
-	if (fill(&s->h, task, t, MW_PROCESS_FORK)) {
+	if (fill(&s->h, task, t, l, MW_PROCESS_FORK)) {
 		s->h.fork.child_start_ns = child->start_boottime;
 		s->h.fork.child_tgid = child->tgid;
 		s->h.fork.child_tid = child->pid;
@@ -89,122 +88,13 @@ int BPF_PROG(on_newtask, struct task_struct *child, u64 clone_flags)
 	return 0;
 }
 
-#define NANOSECONDS (~(1u << 31))	/* since 6.13 the top bit is I_CTIME_QUERIED */
-
-static __always_inline u64 changed_ns(struct inode *inode)
-{
-	u64 m, c;
-
-	if (bpf_core_field_exists(inode->i_mtime_sec)) {
-		m = BPF_CORE_READ(inode, i_mtime_sec) * 1000000000ULL + BPF_CORE_READ(inode, i_mtime_nsec);
-		c = BPF_CORE_READ(inode, i_ctime_sec) * 1000000000ULL + (BPF_CORE_READ(inode, i_ctime_nsec) & NANOSECONDS);
-	} else if (bpf_core_field_exists(((struct inode___before_6_11 *)inode)->__i_ctime)) {
-		struct inode___before_6_11 *old = (void *)inode;
-
-		m = BPF_CORE_READ(old, i_mtime.tv_sec) * 1000000000ULL + BPF_CORE_READ(old, i_mtime.tv_nsec);
-		c = BPF_CORE_READ(old, __i_ctime.tv_sec) * 1000000000ULL + BPF_CORE_READ(old, __i_ctime.tv_nsec);
-	} else {
-		struct inode___before_6_6 *old = (void *)inode;
-
-		m = BPF_CORE_READ(old, i_mtime.tv_sec) * 1000000000ULL + BPF_CORE_READ(old, i_mtime.tv_nsec);
-		c = BPF_CORE_READ(old, i_ctime.tv_sec) * 1000000000ULL + BPF_CORE_READ(old, i_ctime.tv_nsec);
-	}
-	return m > c ? m : c;
-}
-
-/* Object members and flags that say what sort of file it is. */
-static __always_inline void fill_file(struct mw_header *h, struct file *file)
-{
-	struct dentry *dentry = READ(file, file, f_path.dentry);
-	struct inode *inode = READ(file, file, f_inode);
-	struct super_block *sb = READ(inode, inode, i_sb);
-	u64 magic = READ(super_block, sb, s_magic);
-	char head[6] = {};
-
-	h->file.inode = READ(inode, inode, i_ino);
-	h->file.device = READ(super_block, sb, s_dev);
-	h->file.links = READ(inode, inode, i_nlink);
-	if (h->file.links == 0 || (!READ(dentry, dentry, d_hash.pprev) && dentry != READ(dentry, dentry, d_parent)))
-		h->flags |= MW_F_UNLINKED;
-	if (magic == TMPFS_MAGIC || magic == RAMFS_MAGIC) {
-		h->flags |= MW_F_TMPFS;
-		bpf_probe_read_kernel(head, sizeof(head), READ(dentry, dentry, d_name.name));
-		if (dentry == READ(dentry, dentry, d_parent) && head[0] == 'm' && head[1] == 'e' && head[2] == 'm' &&
-		    head[3] == 'f' && head[4] == 'd' && head[5] == ':')
-			h->flags |= MW_F_MEMFD;
-	}
-}
-
-static __always_inline struct file *file_at(struct task_struct *task, u32 fd)
-{
-	struct files_struct *files = task->files;
-	struct fdtable *fdt;
-	struct file **slots, *file = NULL;
-
-	if (!files)
-		return NULL;
-	fdt = files->fdt;
-	if (fd >= fdt->max_fds)
-		return NULL;
-	slots = fdt->fd;
-	if (bpf_probe_read_kernel(&file, sizeof(file), slots + fd))
-		return NULL;
-	return file;
-}
-
-/* A connection to the network: unix sockets are the standard output of services under systemd. */
-static __always_inline bool is_connection(struct task_struct *task, u32 fd)
-{
-	struct file *file = file_at(task, fd);
-	struct socket *socket;
-	u16 family;
-
-	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
-		return false;
-	socket = BPF_CORE_READ(file, private_data);
-	family = BPF_CORE_READ(socket, sk, __sk_common.skc_family);
-	return family == AF_INET || family == AF_INET6;
-}
-
-struct mw_listener_search {
-	u64 files;
-	u32 found;
-};
-
-static long find_listener(u32 index, struct mw_listener_search *search)
-{
-	struct file *file = NULL;
-	struct socket *socket;
-
-	if (bpf_probe_read_kernel(&file, sizeof(file), (void *)(search->files + index * sizeof(file))))
-		return 1;
-	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
-		return 0;
-	socket = BPF_CORE_READ(file, private_data);
-	if (BPF_CORE_READ(socket, sk, __sk_common.skc_state) != TCP_LISTEN)
-		return 0;
-	search->found = 1;
-	return 1;
-}
-
-/* Has the program that was started a listening socket from its starter? */
-static __noinline u32 has_listener(struct task_struct *task)
-{
-	struct mw_listener_search search = {};
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	u32 room = BPF_CORE_READ(table, max_fds);
-
-	search.files = (u64)BPF_CORE_READ(table, fd);
-	bpf_loop(room < MW_FDS ? room : MW_FDS, find_listener, &search, 0);
-	return search.found;
-}
-
 /* Arguments of the task's program into scratch->asked; how many bytes. */
-static __always_inline u32 fetch_arguments(struct mw_scratch *s, struct mm_struct *mm, u64 arg_length)
+static __always_inline u32 fetch_arguments(struct mw_scratch *s, struct mm_struct *mm)
 {
+	u64 start = BPF_CORE_READ(mm, arg_start), arg_length = BPF_CORE_READ(mm, arg_end) - start;
 	u32 length = arg_length > MW_PATH_MAX ? MW_PATH_MAX : arg_length;
 
-	if (length && bpf_probe_read_user(s->asked, length, (void *)mm->arg_start))
+	if (length && bpf_probe_read_user(s->asked, length, (void *)start))
 		return 0;
 	return length;
 }
@@ -254,7 +144,7 @@ static __noinline int tell_of_test(struct task_struct *task, struct linux_binprm
 		fill_process(&s->h, task, leader, MW_HOST_CANARY);
 		s->h.root_tgid = s->h.tgid;
 		s->h.root_start_ns = s->h.start_ns;
-		describe_program(s, task, bprm, fetch_arguments(s, mm, mm->arg_end - mm->arg_start));
+		describe_program(s, task, bprm, fetch_arguments(s, mm));
 		s->h.flags &= ~MW_F_NEWER_THAN_ROOT;
 		emit(s, 1);
 	}
@@ -299,17 +189,17 @@ SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
 	struct mw_scratch *s;
-	struct mw_task *t = state_of(task);
+	struct mw_task *t = state_of(task), *l;
 	struct mw_scope_slot *scope;
-	struct mm_struct *mm = task->mm;
-	struct task_struct *parent = task->real_parent;
+	struct mm_struct *mm = READ(task_struct, task, mm);
+	struct task_struct *parent = READ(task_struct, task, real_parent);
 	u32 length, matched, server, from, began = 0;
 
 	if (!mm)
 		return 0;
 	if (!t && unsettled())
 		t = by_descent(task);
-	if ((!t || t->excluded) && parent && wish_for(parent->tgid) & MW_WANT_TEST)
+	if ((!t || t->excluded) && wish_for(READ(task_struct, parent, tgid)) & MW_WANT_TEST)
 		return tell_of_test(task, bprm);
 	if (t && t->excluded)
 		return 0;
@@ -319,7 +209,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 			count(MW_HOP_MISSED, MW_PROCESS_EXEC);
 		return 0;
 	}
-	length = fetch_arguments(s, mm, mm->arg_end - mm->arg_start);
+	length = fetch_arguments(s, mm);
 	matched = match_server(s, (u64)BPF_CORE_READ(mm, exe_file), length);
 	server = matched == MW_SERVER;
 	if (!t && server) {
@@ -328,9 +218,10 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	}
 	if (!t)
 		goto out;
+	l = process_of(task, t);
 	t->server = server;
 	t->asked_pointer = 0;
-	program_started(task, mm->exe_file);
+	program_started(task, BPF_CORE_READ(mm, exe_file));
 	from = began_anew(task, t, matched);
 	scope = scope_at(t->scope_slot, t->scope_instance);
 	t->other_program = scope && scope->tgid != task->tgid;
@@ -341,8 +232,8 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 		t->origin_via = MW_VIA_EXEC;
 	}
 	if (matched)
-		tell_of_process(task, t, MOVE(began ? MW_PHASE_UNKNOWN : from, MW_PHASE_START, MW_BY_EXEC), NULL);
-	if (!fill(&s->h, task, t, MW_PROCESS_EXEC))
+		tell_of_process(task, t, l, MOVE(began ? MW_PHASE_UNKNOWN : from, MW_PHASE_START, MW_BY_EXEC), NULL);
+	if (!fill(&s->h, task, t, l, MW_PROCESS_EXEC))
 		goto out;
 	describe_program(s, task, bprm, length);
 	if (is_connection(task, 0) || is_connection(task, 1))
@@ -354,10 +245,10 @@ out:
 }
 
 /* The models that a process loaded itself go with it, those of its group too unless another has loaded them since. */
-static __noinline int forget_models(struct mw_group *g, struct mw_task *l)
+static __noinline int forget_models(struct mw_group *g, struct mw_task *l, u32 tgid)
 {
 	for (u32 i = 0; i < MW_MODELS; i++)
-		if (l->models.instance[i])
+		if (l->models.instance[i] && l->models.owner[i] == tgid)
 			remove_model(&g->models, l->models.instance[i]);
 	return 0;
 }
@@ -388,26 +279,26 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	if (signal && signal->flags & SIGNAL_GROUP_EXIT)
 		code = group = signal->group_exit_code;
 	/* Two last threads on two CPUs may both find that none is alive: the first one tells. */
-	l = leader_state(task);
-	if ((signal && signal->live.counter > 0) || (l && __sync_lock_test_and_set(&l->ended, 1))) {
-		end_scope_of_thread(task, t, group);
+	l = process_of(task, t);
+	if ((signal && signal->live.counter > 0) || __sync_lock_test_and_set(&l->ended, 1)) {
+		end_scope_of_thread(task, t, l, group);
 		leave_group(t);
 		return 0;
 	}
-	if (l && l->models.count)
+	if (l->models.count)
 		bpf_map_delete_elem(&residents, &tgid);
-	end_loads(task, t, g, code, MW_BY_EXIT);
-	if (l && !l->inherited)
-		forget_models(g, l);
+	end_loads(task, l, g, code, MW_BY_EXIT);
+	if (!l->inherited)
+		forget_models(g, l, tgid);
 	if (unsettled())
 		take_in_children(task, t);
-	if (l && !l->stopping && task->tgid == g->root_tgid)
-		tell_of_process(task, t, MOVE(phase_left(l, g), MW_PHASE_STOP, MW_BY_EXIT), NULL);
+	if (!l->stopping && task->tgid == g->root_tgid)
+		tell_of_process(task, t, l, MOVE(phase_left(l, g), MW_PHASE_STOP, MW_BY_EXIT), NULL);
 	s = claim();
 	if (!s) {
 		count(MW_HOP_MISSED, MW_PROCESS_EXIT);
 	} else {
-		if (fill(&s->h, task, t, MW_PROCESS_EXIT)) {
+		if (fill(&s->h, task, t, l, MW_PROCESS_EXIT)) {
 			s->h.exit.signal = code & 0x7f;
 			s->h.exit.code = code & 0x7f ? -1 : (code >> 8) & 0xff;
 			emit(s, 1);

@@ -9,14 +9,9 @@ static __always_inline u64 new_id(void)
 	return (u64)bpf_get_prandom_u32() << 32 | (__sync_fetch_and_add(&totals.instance_count, 1) + 1);
 }
 
-/* The state of a task's process. */
-static __always_inline struct mw_task *process_of(struct task_struct *task, struct mw_task *t)
-{
-	return task->pid == task->tgid ? t : leader_state(task);
-}
-
 /* Tell of a transition of the process of a task. */
-static __noinline int tell_of_process(struct task_struct *task, struct mw_task *t, u32 move, const char *detail)
+static __noinline int tell_of_process(struct task_struct *task, struct mw_task *t, struct mw_task *l, u32 move,
+				      struct mw_detail *detail)
 {
 	struct mw_scratch *s = claim();
 
@@ -24,10 +19,10 @@ static __noinline int tell_of_process(struct task_struct *task, struct mw_task *
 		count(MW_HOP_MISSED, MW_LIFECYCLE);
 		return 0;
 	}
-	if (fill(&s->h, task, t, MW_LIFECYCLE)) {
+	if (fill(&s->h, task, t, l, MW_LIFECYCLE)) {
 		if (move & MW_SAID)
 			s->h.evidence = MW_DECLARED;
-		tell_from(&s->h, move | s->h.scope, detail);
+		tell_from((struct mw_small *)&s->h, move | s->h.scope, detail);
 	}
 	release(s);
 	return 0;
@@ -77,12 +72,17 @@ static __always_inline void reopen(struct mw_scope_slot *scope)
 }
 
 /* Close a scope for every task that inherited it, by making their references void. */
-static __noinline int close_scope(struct mw_scope_slot *scope, u32 move, const char *detail)
+APART int close_scope(struct mw_scope_slot *scope, u32 move, struct mw_detail *detail)
 {
-	struct mw_group *g = group_at(scope->group_slot, scope->group);
-	u64 instance = scope->instance;
-	u32 state = __sync_lock_test_and_set(&scope->state, MW_SCOPE_NONE);
+	struct mw_group *g;
+	u64 instance;
+	u32 state;
 
+	if (!scope)
+		return 0;
+	g = group_at(scope->group_slot, scope->group);
+	instance = scope->instance;
+	state = __sync_lock_test_and_set(&scope->state, MW_SCOPE_NONE);
 	if (state == MW_SCOPE_NONE)
 		return 0;
 	if (state == MW_SCOPE_OPEN)
@@ -126,8 +126,10 @@ static long find_free_scope(u32 index, struct mw_scope_search *search)
 	return 1;
 }
 
-static __always_inline bool has_artifact(struct mw_scope_slot *scope, u64 inode, u32 device)
+APART bool has_artifact(struct mw_scope_slot *scope, u64 inode, u32 device)
 {
+	if (!scope)
+		return false;
 	for (u32 i = 0; i < MW_SCOPE_FILES; i++)
 		if (scope->inode[i] == inode && scope->device[i] == device)
 			return true;
@@ -151,27 +153,28 @@ static __noinline int note_artifact(struct mw_scope_slot *scope, u64 inode, u32 
 	return 0;
 }
 
-/* A process has a model by its own doing: those of the process that forked it are its own no more. */
-static __noinline int take_model(struct mw_task *l, u64 instance, u64 inode, u32 device)
+/* A process has a model by its own doing, or by a call of `owner` that it helps: those of the process that forked it are its own no
+ * more.
+ */
+static __noinline int take_model(struct mw_task *l, u64 instance, u64 inode, u32 device, u32 owner)
 {
 	if (l->inherited) {
 		__builtin_memset(&l->models, 0, sizeof(l->models));
 		l->inherited = 0;
 	}
-	return add_model(&l->models, instance, inode, device);
+	return add_model(&l->models, instance, inode, device, owner);
 }
 
 /* Open a scope on a task. The scratch holds a record of the task, whose path serves for the scope's records too. NULL: over a
  * quota, which is counted.
  */
 static __noinline struct mw_scope_slot *open_scope(struct mw_scratch *s, struct task_struct *task, struct mw_task *t,
-						   struct mw_opening *o)
+						   struct mw_task *l, struct mw_opening *o)
 {
 	struct mw_group *g = group_at(t->group_slot, t->group);
 	struct mw_scope_search search = {};
 	struct mw_scope_slot *scope;
 	u64 instance;
-	struct mw_task *l;
 	u32 from, at;
 
 	if (!g)
@@ -187,13 +190,12 @@ static __noinline struct mw_scope_slot *open_scope(struct mw_scratch *s, struct 
 	raise_mark(&totals.scope_mark, search.slot + 1);
 	probes_wanted_again(task->tgid);
 	instance = new_id();
-	l = process_of(task, t);
 	scope->group = g->id;
 	scope->group_slot = t->group_slot;
 	scope->tgid = task->tgid;
 	scope->tid = task->pid;
 	scope->thread = (u64)task;
-	scope->listens = l ? answers_itself(l) : 0;
+	scope->listens = answers_itself(l);
 	scope->last_io_ns = s->h.time_ns;
 	scope->answered_ns = 0;
 	scope->checked_ns = 0;
@@ -214,17 +216,15 @@ static __noinline struct mw_scope_slot *open_scope(struct mw_scratch *s, struct 
 		g->phase = MW_PHASE_LOAD;
 	__sync_fetch_and_add(&g->live_scopes, 1);
 	__sync_fetch_and_add(&g->open_scopes, 1);
-	add_model(&g->models, instance, o->inode, o->device);
-	if (l) {
-		take_model(l, instance, o->inode, o->device);
-		at = __sync_fetch_and_add(&l->scopes_begun, 1) & (MW_MODELS - 1);
-		l->load_slots[at] = search.slot;
-		l->loads[at] = instance;
-		/* A process that has answered serves for ever, outside its loads. */
-		if (l->phase != MW_PHASE_SERVE) {
-			l->evidence = o->evidence;
-			l->phase = MW_PHASE_LOAD;
-		}
+	add_model(&g->models, instance, o->inode, o->device, task->tgid);
+	take_model(l, instance, o->inode, o->device, task->tgid);
+	at = __sync_fetch_and_add(&l->scopes_begun, 1) & (MW_MODELS - 1);
+	l->load_slots[at] = search.slot;
+	l->loads[at] = instance;
+	/* A process that has answered serves for ever, outside its loads. */
+	if (l->phase != MW_PHASE_SERVE) {
+		l->evidence = o->evidence;
+		l->phase = MW_PHASE_LOAD;
 	}
 	/* The open itself belongs to the load that it begins. */
 	s->h.instance = instance;
@@ -248,16 +248,15 @@ static __noinline struct mw_scope_slot *open_scope(struct mw_scratch *s, struct 
 	t->scope_slot = search.slot;
 	t->scope_instance = instance;
 	t->other_program = 0;
-	tell_from(&scope->record, MW_SCOPE_OPEN | MOVE(from, MW_PHASE_LOAD, o->trigger), o->detail);
+	tell_from(&scope->record, MW_SCOPE_OPEN | MOVE(from, MW_PHASE_LOAD, o->trigger), &o->detail);
 	return scope;
 }
 
 /* A scope that a framework's call opened gets its first artifact. */
-static __noinline int name_scope(struct mw_scratch *s, struct task_struct *task, struct mw_task *t, struct mw_scope_slot *scope,
+static __noinline int name_scope(struct mw_scratch *s, struct mw_task *t, struct mw_task *l, struct mw_scope_slot *scope,
 				 struct mw_opening *o)
 {
 	struct mw_group *g = group_at(t->group_slot, t->group);
-	struct mw_task *l = process_of(task, t);
 
 	scope->record.h.lifecycle.inode = o->inode;
 	scope->record.h.lifecycle.device = o->device;
@@ -267,9 +266,8 @@ static __noinline int name_scope(struct mw_scratch *s, struct task_struct *task,
 	}
 	if (g)
 		name_model(&g->models, scope->instance, o->inode, o->device);
-	if (l)
-		name_model(&l->models, scope->instance, o->inode, o->device);
-	tell_from(&scope->record, MW_SCOPE_OPEN | MOVE(MW_PHASE_LOAD, MW_PHASE_LOAD, o->trigger), o->detail);
+	name_model(&l->models, scope->instance, o->inode, o->device);
+	tell_from(&scope->record, MW_SCOPE_OPEN | MOVE(MW_PHASE_LOAD, MW_PHASE_LOAD, o->trigger), &o->detail);
 	return 0;
 }
 

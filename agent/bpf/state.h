@@ -19,7 +19,7 @@
 #define MW_DOUBT_NS	50000000ULL	/* a load that an answer finds going on has so long to show it */
 #define MW_TURN_NS	30000000ULL	/* threads that run by turns each ran so long ago */
 #define MW_MODELS	4
-#define MW_DETAIL	64	/* of a transition: a probe's function, what was declared; ended by NUL */
+#define MW_DETAIL	64
 #define MW_ASKED	208
 #define MW_NAME		64	/* of a program, module or file in the lists; padded with zeros */
 #define MW_EXTENSION	16
@@ -33,6 +33,11 @@ enum mw_hop { MW_HOP_SEEN, MW_HOP_MISSED, MW_HOP_MERGED, MW_HOP_DROPPED, MW_HOP_
 #define MW_AS_MODULE	(1u << 2)	/* python -m */
 #define MW_AS_EXCLUDED	(1u << 3)	/* program that never becomes tracked by reading an artifact */
 #define MW_AS_WORKER	(1u << 4)	/* script or module that a server starts for its own work: it starts as one, but is none by itself */
+
+/* Of a transition: a probe's function, what was declared; ended by NUL. */
+struct mw_detail {
+	char text[MW_DETAIL];
+};
 
 /* What else must hold for an extension to make an artifact. */
 #define MW_EXT_MODEL_BIN	(1u << 0)	/* only pytorch_model*, model* and the like */
@@ -52,6 +57,7 @@ struct mw_models {
 	u64 instance[MW_MODELS];	/* 0: free */
 	u64 inode[MW_MODELS];
 	u32 device[MW_MODELS];
+	u32 owner[MW_MODELS];	/* process that loaded it */
 	u32 looks[MW_MODELS];	/* at which a process mapped it, after its load */
 	u32 found[MW_MODELS];	/* mapped, at the look that goes on */
 	u32 count;
@@ -288,7 +294,7 @@ static __always_inline struct mw_scope_slot *live_scope(u32 slot)
 {
 	struct mw_scope_slot *scope = bpf_map_lookup_elem(&scopes, &slot);
 
-	return scope && scope->instance && scope->state != MW_SCOPE_NONE ? scope : NULL;
+	return scope && scope->instance && scope->instance != ~0ULL && scope->state != MW_SCOPE_NONE ? scope : NULL;
 }
 
 static __always_inline void raise_mark(u32 *mark, u32 to)

@@ -39,7 +39,7 @@ struct mw_opening {
 	u32 trigger;
 	u32 evidence;
 	u32 depth;
-	const char *detail;
+	struct mw_detail detail;	/* empty: none */
 	char stem[MW_STEM];
 };
 

@@ -5,6 +5,7 @@
 #define MODELWARD_TRACKING_H
 
 #include "lifecycle.h"
+#include "names.h"
 
 #define MW_MATCH_ARGUMENTS 12
 
@@ -141,18 +142,22 @@ struct mw_match {
 
 static __always_inline bool begins_with(const char *text, const char *head, u32 length)
 {
+	u32 differ = 0;
+
+	/* without a branch, or the verifier walks on from each letter that may differ */
 	for (u32 i = 0; i < length; i++)
-		if (text[i] != head[i])
-			return false;
-	return true;
+		differ |= text[i] ^ head[i];
+	return !differ;
 }
 #define BEGINS_WITH(text, literal) begins_with(text, literal, sizeof(literal) - 1)
 
-/* The code with which Python's multiprocessing starts a worker, or what forks its workers. */
-static __always_inline bool is_spawned(const char *code)
+/* Is the text of scratch->path the code with which Python's multiprocessing starts a worker, or what forks its workers? */
+APART bool is_spawned(struct mw_scratch *s)
 {
-	return BEGINS_WITH(code, "from multiprocessing.spawn import spawn_main") ||
-	       BEGINS_WITH(code, "from multiprocessing.forkserver import main");
+	if (!s)
+		return false;
+	return BEGINS_WITH(s->path, "from multiprocessing.spawn import spawn_main") ||
+	       BEGINS_WITH(s->path, "from multiprocessing.forkserver import main");
 }
 
 /* One argument of a Python command line: the script, or the module after -m; options before it are passed over. */
@@ -172,7 +177,7 @@ static long match_argument(u32 index, struct mw_match *m)
 	if (index == 0)
 		return 0;
 	if (m->code) {
-		if (is_spawned(s->path))
+		if (is_spawned(s))
 			m->found = MW_WORKER;
 		return 1;
 	}
@@ -211,7 +216,9 @@ static __always_inline bool is_python(const unsigned char *name)
 	       (head[0] == 'p' && head[1] == 'y' && head[2] == 'p' && head[3] == 'y');
 }
 
-/* Is the program just started a server of the list, or a worker (MW_SERVER, MW_WORKER)? Its arguments, `length` bytes, are in scratch->asked. */
+/* Is the program just started a server of the list, or a worker (MW_SERVER, MW_WORKER)? Its arguments, `length` bytes, are in
+ * scratch->asked.
+ */
 APART u32 match_server(struct mw_scratch *s, u64 exe_address, u32 length)
 {
 	struct file *exe = (void *)exe_address;
@@ -230,41 +237,6 @@ APART u32 match_server(struct mw_scratch *s, u64 exe_address, u32 length)
 	return m.found;
 }
 
-struct mw_name {
-	char text[MW_NAME];	/* the end of a longer one */
-	u32 length;
-};
-
-static __always_inline void name_of(struct mw_name *name, struct dentry *dentry)
-{
-	const unsigned char *from = READ(dentry, dentry, d_name.name);
-	u32 length = READ(dentry, dentry, d_name.len);
-
-	__builtin_memset(name, 0, sizeof(*name));
-	if (length > MW_NAME - 1) {
-		from += length - (MW_NAME - 1);
-		length = MW_NAME - 1;
-	}
-	/* clang knows the bound and drops the mask; the verifier of 6.1 has lost it by then. */
-	barrier_var(length);
-	if (length && !bpf_probe_read_kernel(name->text, length & (MW_NAME - 1), from))
-		name->length = length;
-}
-
-/* What a name has in common with those of other shards: what stands before the first digit or dot. */
-static __noinline int stem_of(char *stem, const struct mw_name *name)
-{
-	__builtin_memset(stem, 0, MW_STEM);
-	for (u32 i = 0; i < MW_STEM; i++) {
-		char c = name->text[i];
-
-		if (!c || c == '.' || (c >= '0' && c <= '9'))
-			break;
-		stem[i] = c;
-	}
-	return 0;
-}
-
 /* Say in scratch->opening for which file, described in the record, a scope is to be opened. */
 static __noinline int describe_opening(struct mw_scratch *s, struct dentry *dentry, u32 trigger)
 {
@@ -276,77 +248,6 @@ static __noinline int describe_opening(struct mw_scratch *s, struct dentry *dent
 	s->opening.trigger = trigger;
 	s->opening.evidence = MW_OBSERVED;
 	return 0;
-}
-
-/* How the extension of a name is listed: ~0 when it is not. ASCII capitals count as small letters. */
-APART u32 extension_of(struct mw_name *name)
-{
-	char key[MW_EXTENSION] = {};
-	u32 length, dot = 0, *rule;
-
-	if (!name)
-		return ~0u;
-	length = name->length;
-
-	for (u32 i = 1; i < MW_EXTENSION && i < length; i++) {
-		if (name->text[(length - i) & (MW_NAME - 1)] == '.') {
-			dot = i;
-			break;
-		}
-	}
-	if (dot < 2)
-		return ~0u;
-	for (u32 i = 0; i < MW_EXTENSION - 1; i++) {
-		s32 c, other;
-
-		if (i + 1 >= dot)
-			break;
-		c = name->text[(length - dot + 1 + i) & (MW_NAME - 1)];
-		/* negative unless c is a capital; without a branch, or the verifier walks 2^15 paths */
-		other = (c - 'A') | ('Z' - c);
-		key[i] = c + ((~other >> 31 & 1) << 5);
-	}
-	rule = bpf_map_lookup_elem(&extensions, key);
-	return rule ? *rule : ~0u;
-}
-
-static __always_inline bool starts_with(const struct mw_name *name, const char *head, u32 length)
-{
-	for (u32 i = 0; i < length; i++)
-		if (name->text[i] != head[i])
-			return false;
-	return true;
-}
-#define STARTS_WITH(name, literal) starts_with(name, literal, sizeof(literal) - 1)
-
-/* pytorch_model.bin, model.bin, model-00001-of-00002.bin, ...; not the model_id.bin of a database column. */
-APART u32 is_model_bin(struct mw_name *name)
-{
-	if (!name)
-		return 0;
-	return STARTS_WITH(name, "pytorch_model") || STARTS_WITH(name, "model.bin") || STARTS_WITH(name, "model-0") ||
-	       STARTS_WITH(name, "ggml-") || STARTS_WITH(name, "openvino_model.bin") ||
-	       STARTS_WITH(name, "diffusion_pytorch_model") || STARTS_WITH(name, "adapter_model") ||
-	       STARTS_WITH(name, "consolidated.0");
-}
-
-APART u32 names_artifact(struct mw_name *name, u64 dentry_address)
-{
-	struct dentry *dentry = (void *)dentry_address;
-	u32 rule = extension_of(name);
-	struct mw_name parent;
-
-	if (!name || rule == ~0u)
-		return false;
-	if (rule & MW_EXT_MODEL_BIN && !is_model_bin(name))
-		return false;
-	if (rule & MW_EXT_NOT_SITE) {
-		name_of(&parent, BPF_CORE_READ(dentry, d_parent));
-		if (STARTS_WITH(&parent, "site-packages") || STARTS_WITH(&parent, "dist-packages") ||
-		    STARTS_WITH(&parent, "lib2to3"))
-			return false;
-	}
-	return true;
 }
 
 #endif

@@ -30,7 +30,7 @@ int BPF_PROG(on_uring_submit, struct io_kiocb *request)
 	struct task_struct *task;
 	struct mw_name asked;
 	struct mw_scratch *s;
-	struct mw_task *t;
+	struct mw_task *t, *l;
 	u64 filename, flags;
 
 	if (opcode != IORING_OP_OPENAT && opcode != IORING_OP_OPENAT2)
@@ -39,12 +39,13 @@ int BPF_PROG(on_uring_submit, struct io_kiocb *request)
 	t = state_of(task);
 	if (!t || t->excluded)
 		return 0;
+	l = process_of(task, t);
 	s = claim();
 	if (!s) {
 		count(MW_HOP_MISSED, MW_FILE_OPEN);
 		return 0;
 	}
-	if (!fill(&s->h, task, t, MW_FILE_OPEN))
+	if (!fill(&s->h, task, t, l, MW_FILE_OPEN))
 		goto out;
 	flags = BPF_CORE_READ((struct io_open *)request, how.flags);
 	filename = (u64)BPF_CORE_READ((struct io_open *)request, filename, name);
@@ -62,7 +63,7 @@ int BPF_PROG(on_uring_submit, struct io_kiocb *request)
 		s->h.flags |= MW_F_ARTIFACT;
 		describe_opening(s, NULL, MW_BY_ARTIFACT_OPEN);
 		stem_of(s->opening.stem, &asked);
-		artifact_opened(s, task, t);
+		artifact_opened(s, task, t, l);
 	}
 	emit(s, names_credential(&asked));
 out:

@@ -18,6 +18,7 @@ from deploy.demo.console import Console
 from deploy.demo.processes import DemoError, Processes, free_port
 
 _BIN = Path(sys.executable).parent
+_FAREWELL_S = 10.0
 
 
 class Stack:
@@ -82,11 +83,16 @@ class Stack:
         return self._processes.stop(process)
 
     def stop_agent(self) -> int:
-        """Stop the agent by SIGTERM; gives its exit status."""
+        """Stop the agent by SIGTERM, and wait until the collector knows that it is gone; gives its exit status."""
         if self.agent is None:
             return 0
         process, self.agent = self.agent, None
-        return self._processes.stop(process)
+        status = self._processes.stop(process)
+        # Or the next agent would be taken to be ready by what was heard of this one.
+        deadline = time.monotonic() + _FAREWELL_S
+        while self.host() is not None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return status
 
     def host(self) -> dict[str, Any] | None:
         """This host as the collector knows it, once its agent is connected and its hooks are in place."""

@@ -54,7 +54,7 @@ def test_an_artifact_that_was_renamed_is_one_still(host: Host, artifact: Path) -
 def test_an_inode_that_is_another_file_by_now_is_no_artifact(host: Host, artifact: Path, tmp_path: Path) -> None:
     device, inode = _key(artifact)
     known = struct.pack("=QII", inode, device, 0)
-    host.sensor._kernel.map("artifacts").update(known, struct.pack("=II", 0xABCDEF01, 1))
+    host.sensor._kernel.map("artifacts").update(known, struct.pack("=III", 0xABCDEF01, 1, 0))
     plain = tmp_path / "renamed.py"
     artifact.rename(plain)
     other = tmp_path / "other.gguf"
@@ -304,9 +304,10 @@ os.close(os.open({str(blob)!r}, os.O_RDONLY))
     process.stdin.close()
     host.finish(process)
     events = host.events(process.pid)
-    # The third is a file of the load that is open on its thread, as of two that are opened at once.
+    # Nothing says that the third is of the same model as the one that its thread loads already.
     begun = of(events, "lifecycle", trigger=Trigger.LATE)
-    assert {(e.tid, e.artifact_inode) for e in begun} == {(process.pid, 4242), (loader, 4243)}
+    assert {(e.tid, e.artifact_inode) for e in begun} == {(process.pid, 4242), (loader, 4243), (loader, inode)}
+    assert len({e.instance for e in begun}) == len(begun) == 3
     # From then on it is known, to its group.
     assert _opened(events, blob).flags & Flag.ARTIFACT
     known = set(host.sensor._kernel.map("artifacts").keys())
@@ -316,6 +317,50 @@ os.close(os.open({str(blob)!r}, os.O_RDONLY))
 
 def test_a_late_load_of_a_stranger_begins_nothing(host: Host) -> None:
     assert not host.sensor.late_load(1, 1, 77, 4242)
+
+
+def test_a_late_load_of_another_group_than_the_thread_is_in_by_now_begins_nothing(host: Host, artifact: Path) -> None:
+    process = host.start(_PRELUDE + "begin(); sys.stdin.readline()", str(artifact), stdin=subprocess.PIPE)
+    assert process.stdin
+    host.pump_for(1)
+    group = host.events(process.pid)[-1].group
+    assert host.sensor.late_loads([(process.pid, process.pid, 77, 4242, group + 1)]) == 1
+    host.pump_for(0.5)
+    assert host.sensor.late_loads([(process.pid, process.pid, 77, 4243, group)]) == 1
+    host.pump_for(0.5)
+    process.stdin.close()
+    host.finish(process)
+    [begun] = of(host.events(process.pid), "lifecycle", trigger=Trigger.LATE)
+    assert begun.artifact_inode == 4243
+
+
+def test_a_descriptor_that_is_kept_of_a_second_shard_begins_no_other_load_when_it_is_read_later(
+    host: Host, artifact: Path, tmp_path: Path
+) -> None:
+    shards = [tmp_path / f"model-{number}.safetensors" for number in (1, 2)]
+    for shard in shards:
+        shard.write_bytes(bytes(5000))
+    body = f'''
+def load():
+    global kept
+    os.close(os.open({str(shards[0])!r}, os.O_RDONLY))
+    kept = os.open({str(shards[1])!r}, os.O_RDONLY)
+def other():
+    # While some load goes on, reads are looked at.
+    fd = os.open(artifact, os.O_RDONLY)
+    for _ in range(20):
+        time.sleep(0.05)
+        os.pread(fd, 10, 0)
+t = threading.Thread(target=load); t.start(); t.join()
+t = threading.Thread(target=other); t.start()
+time.sleep(0.5)
+os.pread(kept, 10, 0)
+run("reads")
+t.join()
+'''
+    events = _run(host, body, artifact)
+    assert not of(events, "lifecycle", trigger=Trigger.ARTIFACT_READ)
+    assert of(events, "exec")[-1].scope == Scope.NONE
 
 
 def test_a_model_that_is_no_longer_mapped_was_unloaded(host: Host, artifact: Path, tmp_path: Path) -> None:

@@ -268,16 +268,23 @@ call('{_TRITON_LOAD}', memory, b'/nothing/there')
     assert [e.outcome for e in ended] == [Outcome.SUCCESS, Outcome.FAILURE]
 
 
-def test_the_file_that_another_process_opens_for_a_call_names_its_load(server: Server, library: Library, artifact: Path) -> None:
-    body = f"""
+_STUB = """
 wait('{_TRITON_LOAD}')
 os.mkfifo(path + b'.fifo')
 ready, go = os.pipe()
+end, ended = os.pipe()
+sibling = os.fork()
+if sibling == 0:
+    os.read(end, 1)
+    run('after')
+    os._exit(0)
 stub = os.fork()
 if stub == 0:
+    {before}
     os.read(ready, 1)
-    os.close(os.open(path, os.O_RDONLY))
+    {opens}
     os._exit(0)
+time.sleep({pause})
 call_of_server = threading.Thread(target=call, args=('{_TRITON_LOAD}', memory, path + b'.fifo'))
 call_of_server.start()
 time.sleep(0.3)
@@ -286,11 +293,37 @@ os.waitpid(stub, 0)
 with open(path + b'.fifo', 'wb') as fifo:
     fifo.write(b'x')
 call_of_server.join()
+os.write(ended, b'x')
+os.waitpid(sibling, 0)
 """
+
+
+@pytest.mark.parametrize("opens", [
+    pytest.param("os.close(os.open(path, os.O_RDONLY))", id="forked"),
+    pytest.param("subprocess.run([sys.executable, '-S', '-c', 'import os, sys; os.open(sys.argv[1], os.O_RDONLY)', path])",
+                 id="another program"),
+])
+def test_the_file_that_another_process_opens_for_a_call_names_its_load(
+    server: Server, library: Library, artifact: Path, opens: str
+) -> None:
+    body = _STUB.format(_TRITON_LOAD=_TRITON_LOAD, before="pass", opens=opens, pause=0)
     events = server(body, library("libtritonserver-0a1b2c3d.so"))
     [begun] = _told(events, Trigger.PROBE_ENTER)
     [opened] = [e for e in of(events, "file_open") if e.path == bytes(artifact)]
     assert (opened.instance, opened.phase) == (begun.instance, Phase.LOAD)
+    # The model is the server's and its group's, and does not go with the process that opened it.
+    assert _marked(events, "after").instance == begun.instance
+
+
+def test_a_process_with_a_model_of_its_own_names_no_other_ones_call(server: Server, library: Library, artifact: Path) -> None:
+    other = artifact.with_name("own.gguf")
+    other.write_bytes(b"GGUF own")
+    load = f"t = threading.Thread(target=os.open, args=({str(other)!r}, 0)); t.start(); t.join()"
+    body = _STUB.format(_TRITON_LOAD=_TRITON_LOAD, before=load, opens="os.close(os.open(path, os.O_RDONLY))", pause=0.3)
+    events = server(body, library("libtritonserver-0a1b2c3d.so"))
+    [begun] = _told(events, Trigger.PROBE_ENTER)
+    [opened] = [e for e in of(events, "file_open") if e.path == bytes(artifact)]
+    assert opened.instance != begun.instance
 
 
 def test_a_model_that_is_given_back_is_unloaded(server: Server, library: Library) -> None:

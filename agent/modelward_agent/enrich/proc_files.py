@@ -44,10 +44,7 @@ class ProcFiles:
         before = self._stat(pid)
         if before is None or before[0] != start_ns // _TICK_NS:
             return None
-        try:
-            path = os.readlink(f"{self._root}/{pid}/exe".encode())
-        except OSError:
-            path = b""
+        path = self.program(pid)
         line = self._command_line(pid)
         after = self._stat(pid)
         if not (path or line) or after is None or after[0] != before[0]:
@@ -69,10 +66,11 @@ class ProcFiles:
 
     def working_folder(self, pid: int) -> bytes:
         """Its path; empty when the process is gone."""
-        try:
-            return os.readlink(f"{self._root}/{pid}/cwd".encode())
-        except OSError:
-            return b""
+        return self._link(pid, "cwd")
+
+    def program(self, pid: int) -> bytes:
+        """Path of the program that it runs; empty when it is gone, or a thread of the kernel's."""
+        return self._link(pid, "exe")
 
     def lives(self, pid: int, start_ns: int) -> bool:
         """Whether the process with that start time is there, to the clock tick."""
@@ -128,6 +126,12 @@ class ProcFiles:
             return answer.get(timeout=_PATIENCE_S) or b""
         except queue.Empty:
             self._hanging.append((owner or self._read(pid, "cgroup", _MOST) or b"", thread))
+            return b""
+
+    def _link(self, pid: int, name: str) -> bytes:
+        try:
+            return os.readlink(f"{self._root}/{pid}/{name}".encode())
+        except OSError:
             return b""
 
     def _stat(self, pid: int) -> tuple[int, int] | None:

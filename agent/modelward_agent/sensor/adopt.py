@@ -15,7 +15,7 @@ from pathlib import Path
 
 from modelward_agent.enrich.proc_files import ProcFiles
 from modelward_agent.sensor.kernel import Kernel
-from modelward_agent.sensor.servers import Lists, is_server
+from modelward_agent.sensor.servers import Lists, is_server, may_be_server
 
 _EXCLUDED, _SERVER = 1, 2
 _FIND_HOLDERS, _FIND_MODELS = 0, 1
@@ -29,8 +29,9 @@ def running_servers(names: Lists, proc: Path = Path("/proc")) -> Iterator[int]:
     with os.scandir(proc) as entries:
         pids = [int(entry.name) for entry in entries if entry.name.isdigit()]
     for pid in pids:
-        # None: it ended meanwhile, or is a kernel thread. A command line may hang, as any user can arrange: that
-        # must not hold up the start.
+        if not may_be_server(files.program(pid), names.programs):
+            continue
+        # None: it ended meanwhile. A command line may hang, as any user can arrange: that must not hold up the start.
         seen = files.process(*files.key(pid))
         if seen is not None and is_server(seen.path, seen.arguments, names.programs):
             yield pid

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,19 +24,26 @@ RING_MAPS = {
 LIFECYCLE_MAPS = ("tasks", "groups", "scopes", "held", "listeners", "clients", "own_clients", "artifacts", "residents", ".bss")
 """What is known of running workloads; an upgraded agent of the same layout takes it over."""
 _MAP, _PROGRAM = "map_", "program_"
+_MOST_THREADS = 8
+_COSTS = {
+    "exit_open": 40, "on_file_open": 40, "on_file_opened": 40, "on_exec": 36, "probe_call": 21, "find_files": 14, "on_exit": 12,
+    "find_maps": 11, "on_artifact_io": 10, "on_uring_submit": 10, "on_first_read": 10, "on_file_access": 10, "on_file_map": 10,
+    "on_read": 10, "on_readv": 10, "declare": 9, "on_send": 7, "on_packet": 7, "probe_return": 6, "on_signal": 5, "on_newtask": 5,
+    "late_load": 5,
+}
+"""Thousands of instructions that Linux 6.18 checks for a program (``verified_insns`` of ``struct bpf_prog_info``)."""
 
 
 class Kernel:
     """Maps and programs by name, and what they are."""
 
     def __init__(self, about: About, maps: Mapping[str, libbpf.Map], programs: Mapping[str, libbpf.Program],
-                 loaded: libbpf.Object | None = None, folder: Path | None = None) -> None:
+                 folder: Path | None = None) -> None:
         self.about = about
         self.folder = folder
         """where it is pinned"""
         self.programs = dict(programs)
         self._maps = dict(maps)
-        self._object = loaded
 
     def map(self, name: str) -> libbpf.Map:
         """Raises SensorError."""
@@ -59,11 +66,7 @@ class Kernel:
 
     def close(self) -> None:
         """Forget them; what is pinned or attached goes on."""
-        if self._object is not None:
-            self._object.close()
-        else:
-            for fd in (*(m.fd for m in self._maps.values()), *(p.fd for p in self.programs.values())):
-                os.close(fd)
+        _close(self._maps, self.programs)
         self._maps.clear()
         self.programs.clear()
 
@@ -77,44 +80,111 @@ def about_this(ring_bytes: Mapping[Ring, int], without: Iterable[str]) -> tuple[
 def load(path: Path, about: About, without: Iterable[str], taken_over: Mapping[str, int] | None = None) -> Kernel:
     """Load the object without the programs that this kernel refuses.
 
+    Most of the time goes into the kernel's check of programs, which is done by whoever loads them: so threads share them.
+
     Args:
         without: programs not to load.
         taken_over: maps that exist already, by name, as descriptors.
 
     Raises:
-        SensorError: nothing is left to leave out, and the kernel still refuses.
+        SensorError: the kernel refuses the maps, or all programs.
     """
+    sections = _sections(path)
     refused = dict.fromkeys(without, "left out as asked")
-    kinds = refused_kinds()
-    while True:
-        loaded = libbpf.Object(path)
-        uprobes.prepare(loaded.programs.values(), many=uprobes.for_many())
-        for program in loaded.programs.values():
-            for kind, why in kinds.items():
-                if program.section.startswith(kind):
-                    refused.setdefault(program.name, why)
-        for name in refused:
-            loaded.programs[name].skip()
+    for kind, why in refused_kinds().items():
+        for name, section in sections.items():
+            if section.startswith(kind):
+                refused.setdefault(name, why)
+    maps: dict[str, libbpf.Map] = {}
+    programs: dict[str, libbpf.Program] = {}
+    try:
+        maps = _load_maps(path, about, taken_over or {})
+        shares = _shares([name for name in sections if name not in refused])
+        with ThreadPoolExecutor(len(shares)) as threads:
+            for loaded, news in threads.map(lambda share: _load_programs(path, maps, share), shares):
+                programs |= loaded
+                refused |= news
+        if not programs:
+            why = next(iter(refused.values()), "there is none")
+            raise SensorError(f"the kernel refuses every program ({why}): a lockdown or a security module may forbid bpf()")
+        left = {name: section for name, section in sections.items() if name in programs}
+        about = replace(about, refused=refused, sections=left)
+        kernel = Kernel(about, maps, {name: programs[name] for name in about.sections})
+        kernel.note(about)
+    except BaseException:
+        _close(maps, programs)
+        raise
+    return kernel
+
+
+def _shares(names: Iterable[str]) -> list[list[str]]:
+    """Programs for each thread to load, the costly ones apart."""
+    shares: list[list[str]] = [[] for _ in range(max(1, min(_MOST_THREADS, len(os.sched_getaffinity(0)))))]
+    costs = [0] * len(shares)
+    for name in sorted(names, key=lambda name: _COSTS.get(name, 1), reverse=True):
+        least = costs.index(min(costs))
+        shares[least].append(name)
+        costs[least] += _COSTS.get(name, 1)
+    return [share for share in shares if share]
+
+
+def _open(path: Path, wanted: Container[str]) -> libbpf.Object:
+    """The object with these of its programs. Raises SensorError."""
+    found = libbpf.Object(path)
+    uprobes.prepare(found.programs.values(), many=uprobes.for_many())
+    for program in found.programs.values():
+        if program.name not in wanted:
+            program.skip()
+    return found
+
+
+def _sections(path: Path) -> dict[str, str]:
+    found = libbpf.Object(path)
+    try:
+        return {program.name: program.section for program in found.programs.values()}
+    finally:
+        found.close()
+
+
+def _load_maps(path: Path, about: About, taken_over: Mapping[str, int]) -> dict[str, libbpf.Map]:
+    """Raises SensorError or OSError."""
+    found = _open(path, ())
+    try:
         for ring, name in RING_MAPS.items():
-            loaded.resize(name, about.ring_bytes[ring])
-        for name, fd in (taken_over or {}).items():
-            loaded.reuse(name, fd)
-        error = loaded.load()
-        if not error:
-            programs = {name: program for name, program in loaded.programs.items() if name not in refused}
-            about = replace(about, refused=refused, sections={name: program.section for name, program in programs.items()})
-            kernel = Kernel(about, loaded.maps(), programs, loaded)
-            kernel.note(about)
-            return kernel
-        news = {name: why for name, why in loaded.log.refused().items() if name not in refused and name in loaded.programs}
-        lines = loaded.log.take()
-        count = len(loaded.programs)
-        loaded.close()
-        if not news:
-            raise SensorError(f"the kernel refuses the object: {os.strerror(error)}: " + " | ".join(lines[-3:]))
-        if error == errno.EPERM and len(refused) > count - 2:
-            raise SensorError("the kernel refuses every program with EPERM: a lockdown or a security module forbids bpf()")
+            found.resize(name, about.ring_bytes[ring])
+        for name, fd in taken_over.items():
+            found.reuse(name, fd)
+        if error := found.load():
+            raise SensorError(f"the kernel refuses the object: {os.strerror(error)}: " + " | ".join(found.log.take()[-3:]))
+        return {name: each.again() for name, each in found.maps().items()}
+    finally:
+        found.close()
+
+
+def _load_programs(
+    path: Path, maps: Mapping[str, libbpf.Map], wanted: Iterable[str]
+) -> tuple[dict[str, libbpf.Program], dict[str, str]]:
+    """Programs that use these maps; and which of them the kernel refuses, and why.
+
+    Raises:
+        SensorError: it refuses, and does not say which.
+    """
+    left, refused = set(wanted), dict[str, str]()
+    while left:
+        found = _open(path, left)
+        try:
+            for each in maps.values():
+                found.reuse(each.name, each.fd)
+            if not (error := found.load()):
+                return {name: found.programs[name].again() for name in left}, refused
+            news = {name: why for name, why in found.log.refused().items() if name in left}
+            if not news:
+                raise SensorError(f"the kernel refuses the object: {os.strerror(error)}: " + " | ".join(found.log.take()[-3:]))
+        finally:
+            found.close()
         refused |= news
+        left -= news.keys()
+    return {}, refused
 
 
 def pinned(folder: Path) -> Kernel:
@@ -135,7 +205,11 @@ def pinned(folder: Path) -> Kernel:
         for name, section in about.sections.items():
             programs[name] = libbpf.pinned_program(folder / (_PROGRAM + name), name, section)
     except (OSError, ValueError, KeyError, TypeError) as e:
-        for fd in (*(m.fd for m in maps.values()), *(p.fd for p in programs.values())):
-            os.close(fd)
+        _close(maps, programs)
         raise SensorError(f"what is pinned in {folder} cannot be used: {e}") from e
     return Kernel(about, maps, programs, folder=folder)
+
+
+def _close(maps: Mapping[str, libbpf.Map], programs: Mapping[str, libbpf.Program]) -> None:
+    for fd in (*(each.fd for each in maps.values()), *(each.fd for each in programs.values())):
+        os.close(fd)

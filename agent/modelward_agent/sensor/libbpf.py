@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import struct
+import threading
 from collections.abc import Callable
 from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
@@ -117,19 +118,27 @@ class Log:
     does not."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        self.lines: list[str] = []
+        self._said = threading.local()
         libc = ctypes.CDLL(None)
         libc.vsnprintf.argtypes = (c_char_p, c_size_t, c_char_p, c_void_p)
-        buffer = ctypes.create_string_buffer(65536)
 
         def write(level: int, form: bytes, arguments: int) -> int:
             if level == _WARN:
+                buffer = ctypes.create_string_buffer(65536)
                 libc.vsnprintf(buffer, len(buffer), form, arguments)
-                self.lines += buffer.value.decode("utf-8", "replace").splitlines()
+                self.lines.extend(buffer.value.decode("utf-8", "replace").splitlines())
             return 0
 
         self._write = _PRINT(write)
         library.libbpf_set_print(self._write)
+
+    @property
+    def lines(self) -> list[str]:
+        """What was said to this thread."""
+        if not hasattr(self._said, "lines"):
+            self._said.lines = []
+        said: list[str] = self._said.lines
+        return said
 
     def refused(self) -> dict[str, str]:
         """Program name to libbpf's word on it, of the load that just failed."""
@@ -141,7 +150,7 @@ class Log:
         return found
 
     def take(self) -> list[str]:
-        lines, self.lines = self.lines, []
+        lines, self._said.lines = self.lines, []
         return lines
 
 
@@ -322,7 +331,8 @@ def adopt_link(fd: int) -> Link:
 
 
 class Object:
-    """An object file opened by libbpf. Maps may be resized or taken from elsewhere and programs skipped before :meth:`load`."""
+    """An object file opened by libbpf, for one thread. Maps may be resized or taken from elsewhere and programs skipped before
+    :meth:`load`."""
 
     def __init__(self, path: Path) -> None:
         self._library = _load()

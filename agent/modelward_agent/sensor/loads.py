@@ -1,4 +1,4 @@
-"""What user space tells the kernel side of loads, and asks of it: ``agent/bpf/loads.bpf.h``."""
+"""What user space tells the kernel side of loads, and asks of it: ``agent/bpf/late.bpf.h``."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Loads:
         artifacts, taken = self._kernel.map("artifacts"), 0
         for device, inode in itertools.islice(found, _REGISTERED):
             try:
-                artifacts.update(_inode(device, inode, group), bytes(8))
+                artifacts.update(_inode(device, inode, group), bytes(artifacts.value_size))
             except OSError as e:
                 log.warning("files are not registered as artifacts", extra={"reason": str(e)})
                 break
@@ -93,7 +93,7 @@ class Loads:
                 chosen[each.tid] = each
         self._late = left
         try:
-            begun = self._begin({tid: _inode(each.device, each.inode) for tid, each in chosen.items()})
+            begun = self._begin({tid: _inode(each.device, each.inode, each.group) for tid, each in chosen.items()})
         except OSError as e:
             log.warning("loads that were found late are not begun", extra={"count": len(chosen), "reason": str(e)})
             return

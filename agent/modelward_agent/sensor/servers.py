@@ -70,13 +70,21 @@ def lists(watch: Sequence[str] = ()) -> Lists:
     return Lists(programs, extensions, frozenset(n.encode() for n in _read("credentials.toml")["names"]))
 
 
+def may_be_server(executable: bytes, names: dict[bytes, int]) -> bool:
+    """Whether :func:`is_server` may be true of such a program, with whatever arguments."""
+    return bool(names.get(_base(executable), 0) & AS_PROGRAM or _PYTHON.match(_base(executable)))
+
+
+def _base(path: bytes) -> bytes:
+    return path.removesuffix(b" (deleted)").rsplit(b"/", 1)[-1]
+
+
 def is_server(executable: bytes, arguments: Sequence[bytes], names: dict[bytes, int]) -> bool:
     """Whether a program (path) with its arguments is a model server: the same decision as ``match_server`` in
     ``agent/bpf/tracking.h``."""
-    program = executable.rsplit(b"/", 1)[-1]
-    if names.get(program, 0) & AS_PROGRAM:
+    if names.get(_base(executable), 0) & AS_PROGRAM:
         return True
-    if not _PYTHON.match(program):
+    if not _PYTHON.match(_base(executable)):
         return False
     value = module = False
     for argument in arguments[1:_ARGUMENTS]:
