@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from modelward_agent.identity import hasher, hashing
-from modelward_agent.identity.opening import find_artifact, is_served_by_workload, places
+from modelward_agent.identity.file_systems import is_served_by_workload
+from modelward_agent.identity.opening import find_artifact, places
 from modelward_agent.identity.resolver import Resolver
 
 from tests.unit.fuse_server import mounted

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from modelward_agent.confinement import confine, end_with_starter
+from modelward_agent.identity.file_systems import has_own_devices
 from modelward_agent.identity.low_priority import yield_to_all
 from modelward_agent.identity.opening import (
     ArtifactError,
     ArtifactGone,
     Place,
     find_artifact,
-    has_own_devices,
     held_artifact,
     lives,
     places,

@@ -15,16 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from modelward_agent.identity import members
+from modelward_agent.identity.file_systems import has_own_devices, is_served_by_workload, lives_in_memory, mount_of
 from modelward_agent.identity.opening import (
     ArtifactChanged,
     ArtifactError,
     Place,
     find_artifact,
-    has_own_devices,
     held_artifact,
-    is_served_by_workload,
-    lives_in_memory,
-    mount_of,
     places,
 )
 from modelward_agent.identity.sources import Source, find_source, promised
