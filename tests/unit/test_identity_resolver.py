@@ -130,6 +130,7 @@ def test_a_true_blob_is_no_problem(resolver: Resolver, tmp_path: Path) -> None:
 
 def test_a_second_load_reads_the_file_again(resolver: Resolver, tmp_path: Path) -> None:
     made = write_gguf(tmp_path / "m.gguf")
+    time.sleep(0.15)  # until its stamp stands for its content
     first = identify(resolver, artifact(made, 1))
     ((_, known),) = resolver._known._contents.items()
     known.digest = "7" * 64  # which reading the file would not give
@@ -220,6 +221,20 @@ def test_a_silent_worker_stops_the_identification_of_all_later_files(tmp_path: P
         assert found.digest == ""
         assert "nothing came for 8 s" in caplog.text
         assert identify(resolver, artifact(write_gguf(tmp_path / "n.gguf"), 2)).digest
+    finally:
+        resolver.close()
+
+
+def test_a_worker_that_always_says_something_is_waited_for_as_long_as_it_likes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = tmp_path / "slow.bin"
+    slow.write_bytes(bytes(100 << 20))
+    # It says how far it is every second.
+    resolver = Resolver(deadline_s=10, bytes_per_s=4 << 20)
+    try:
+        assert identify(resolver, artifact(slow)).digest == ""
+        assert "could not be read within 1" in caplog.text
     finally:
         resolver.close()
 
