@@ -14,6 +14,9 @@ from collections import deque
 from typing import Any
 
 MAX_MESSAGE = 1 << 17
+MAX_BACKLOG = 4096
+"""A sender whose drainer has so many messages still to take makes no more of those that can wait."""
+
 _RECORD = b"R"
 
 

@@ -11,24 +11,24 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 from modelward_proto import __version__
-from modelward_proto.fields import SCHEMA_VERSION, WIRE_SCHEMA
+from modelward_proto.fields import SCHEMA_VERSION
 from modelward_proto.v1 import stream_pb2 as pb
 
 from modelward_agent.commands import Commands
-from modelward_agent.control import Channel, ChannelClosed
+from modelward_agent.control import MAX_BACKLOG, Channel, ChannelClosed
 from modelward_agent.enrich.enricher import Enricher
 from modelward_agent.identity.recogniser import Recogniser
-from modelward_agent.identity.resolver import Resolver, identity_record
+from modelward_agent.identity.resolver import Resolver
 from modelward_agent.identity.unfinished import Unfinished
+from modelward_agent.naming import Naming
 from modelward_agent.sensor import records
 from modelward_agent.settings import AgentSettings
 from modelward_agent.spool.batch import CorruptBatch, Layout, SpooledBatch
 from modelward_agent.spool.folder import Folder
 from modelward_agent.spool.ranges import Range
 from modelward_agent.spool.reader import SpoolBusy, SpoolReader
+from modelward_agent.transport import payload
 from modelward_agent.transport.connection import Outgoing
 from modelward_agent.transport.reconnect import Reconnect
 from modelward_agent.transport.target import Target
@@ -37,19 +37,13 @@ log = logging.getLogger(__name__)
 
 STOP_S = 8.0
 RESULTS_EVERY_S = 0.2
-MAX_BACKLOG = 4096
-LATE_AT_ONCE = 256
 MAX_SHORT = 5
 """A batch for which there was no memory this often is not to hold back all others."""
-MAX_PAYLOAD_BYTES = 40 << 20
-"""A collector sets a longer one aside, and one that is much longer ends the stream, each time it is sent."""
 
 MODES = {"watching": pb.MODE_WATCHING, "paused": pb.MODE_PAUSED, "degraded": pb.MODE_DEGRADED}
 
 CLONED = ("the collector holds {} batches of other content under this agent's id: another agent has a copy of this state folder; "
           "stop one of them and remove its state folder")
-
-_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
 class Sender:
@@ -69,12 +63,8 @@ class Sender:
         folder = Folder(Path(begin["spool"]), self._epoch)
         self._lock = _lock(folder.path / "sender.lock")
         self._reader = SpoolReader(folder, layout)
-        self._enricher = enricher
-        self._resolver = resolver
-        self._recogniser = recogniser
-        self._unfinished = Unfinished(folder.path / "unfinished", begin["boot_id"])
-        for artifact in self._unfinished.load():
-            resolver.submit(artifact)
+        unfinished = Unfinished(folder.path / "unfinished", begin["boot_id"])
+        self._naming = Naming(channel, enricher, resolver, recogniser, unfinished)
         self._status: dict[str, Any] = begin["status"]
         self._doors_sent: list[dict[str, Any]] = []
         self._kinds: dict[int, dict[str, int]] = {}
@@ -89,10 +79,10 @@ class Sender:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._channel.socket.fileno(), self._listen)
         streaming = asyncio.create_task(self._stream.run())
-        naming = asyncio.create_task(self._name_models())
+        telling = asyncio.create_task(self._tell())
         try:
             stopped = asyncio.create_task(self._stopping.wait())
-            done, _ = await asyncio.wait({streaming, naming, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({streaming, telling, stopped}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
             self._stream.stop()
@@ -100,12 +90,10 @@ class Sender:
         finally:
             loop.remove_reader(self._channel.socket.fileno())
             streaming.cancel()
-            naming.cancel()
-            await asyncio.gather(streaming, naming, return_exceptions=True)
+            telling.cancel()
+            await asyncio.gather(streaming, telling, return_exceptions=True)
             self._channel.flush()
-            self._recogniser.close()
-            self._resolver.close()
-            self._enricher.close()
+            self._naming.close()
 
     # What a stream asks and reports (transport.connection.Source).
 
@@ -128,14 +116,10 @@ class Sender:
             ledger=[pb.Count(hop=hop, kind=kind, count=count) for hop, kind, count in status["ledger"]],
             doors=[pb.Door(**door) for door in doors],
             spool_bytes=status["spool_bytes"], spool_limit_bytes=self._limit_bytes,
-            tracked_processes=self._enricher.processes, oldest_unacked_age_ns=self._reader.oldest_age_ns(),
-            problems=[*status["problems"], *self._forgotten(), *self._resolver.problems(), *self._recogniser.problems()],
+            tracked_processes=self._naming.processes, oldest_unacked_age_ns=self._reader.oldest_age_ns(),
+            problems=[*status["problems"], *self._naming.problems()],
             mode=MODES[status["mode"]], mode_reason=status["mode_reason"], results=self._commands.results(),
         )
-
-    def _forgotten(self) -> list[str]:
-        count = self._enricher.evicted
-        return [f"{count} processes were forgotten early, the table was full: chains below them are short"] if count else []
 
     def opened(self, welcome: pb.Welcome, held: list[Range]) -> None:
         told = {number: checksum for r in welcome.held if len(r.checksums) == r.last - r.first + 1
@@ -209,26 +193,9 @@ class Sender:
         self._commands.take(command)
 
     def _message(self, batch: SpooledBatch) -> pb.Batch:
-        rows = self._enricher.enrich(batch)
-        for artifact in self._enricher.wanted():
-            self._resolver.submit(artifact)
-        opened, written, passed_over = self._enricher.candidates()
-        self._recogniser.written(written)
-        self._recogniser.submit(opened)
-        self._recogniser.pass_over(passed_over)
-        # Before it can be stored: then nobody reads this batch again.
-        self._unfinished.save(self._resolver.unfinished())
-        arrow = to_ipc(rows)
-        if len(arrow) > MAX_PAYLOAD_BYTES:
-            raise ValueError(f"it takes {len(arrow)} bytes on the wire")
+        message = payload.message(batch, self._naming.rows(batch))
         self._kinds[batch.number] = dict(batch.kinds)
-        kinds = count_rows(rows)
-        return pb.Batch(
-            number=batch.number, epoch=batch.epoch, schema_version=SCHEMA_VERSION,
-            batch_time_ns=batch.batch_time_ns, checksum=batch.checksum, rows=rows.num_rows,
-            events=sum(kinds.values()), kinds=kinds, arrow=arrow,
-            lane=pb.LANE_BACKFILL if batch.late else pb.LANE_LIVE,
-        )
+        return message
 
     def _set_aside(self, number: int, kinds: Any, reason: str) -> None:
         self._channel.tell("corrupt", number, dict(kinds), reason)
@@ -264,40 +231,12 @@ class Sender:
                 self._stopping.set()
         self._stream.wake()
 
-    async def _name_models(self) -> None:
-        """Hand identities that were found to the drainer, as records of a later batch; and see to commands that wait."""
+    async def _tell(self) -> None:
+        """Tell the drainer what was found out, and see to commands that wait."""
         while True:
             self._commands.poll()
-            for artifact, identity in self._resolver.results():
-                self._enricher.bind(artifact.instance, identity)
-                self._channel.record(identity_record(artifact.instance, artifact, identity))
-            if files := self._resolver.registrations():
-                self._channel.tell("artifacts", files)
-            if self._channel.backlog < MAX_BACKLOG and (found := self._recogniser.found()):
-                # Before the drainer hears of them: what the kernel side then tells of the load comes without their paths.
-                self._enricher.recognised(found)
-                for first in range(0, len(found), LATE_AT_ONCE):
-                    self._channel.tell("late", [[each.pid, each.tid, each.device, each.inode, each.group]
-                                                for each in found[first : first + LATE_AT_ONCE]])
-            self._channel.flush()
-            if not self._channel.backlog:
-                self._unfinished.save(self._resolver.unfinished())
+            self._naming.tell()
             await asyncio.sleep(RESULTS_EVERY_S)
-
-
-def count_rows(rows: pa.RecordBatch) -> dict[str, int]:
-    """Events by event name: the sum of ``count``."""
-    names = rows.column("event_name")
-    sums = np.bincount(names.indices.to_numpy(), weights=rows.column("count").to_numpy(), minlength=0)
-    return {name: int(n) for name, n in zip(names.dictionary.to_pylist(), sums, strict=False) if n}
-
-
-def to_ipc(rows: pa.RecordBatch) -> bytes:
-    """An Arrow IPC stream of one record batch, buffers compressed."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, WIRE_SCHEMA, options=_COMPRESSED) as writer:
-        writer.write_batch(rows)
-    return bytes(sink.getvalue())
 
 
 def _lock(path: Path) -> int:

@@ -6,10 +6,11 @@ import random
 from pathlib import Path
 from typing import Any
 
-from modelward_agent import pending, sending
+from modelward_agent import pending
 from modelward_agent.enrich.enricher import Enricher
 from modelward_agent.enrich.process_table import NO_KEY, Process, Program
 from modelward_agent.sensor.constants import Flag
+from modelward_agent.transport import payload
 from modelward_collector.ingest import validate
 from modelward_proto.kinds import Kind
 
@@ -50,5 +51,5 @@ def test_long_command_lines_that_are_all_escapes(tmp_path: Path) -> None:
 
 def check(enricher: Enricher, spooled: Any) -> None:
     rows = enricher.enrich(spooled)
-    assert len(sending.to_ipc(rows)) < sending.MAX_PAYLOAD_BYTES < validate.MAX_PAYLOAD_BYTES
+    assert len(payload.to_ipc(rows)) < payload.MAX_PAYLOAD_BYTES < validate.MAX_PAYLOAD_BYTES
     assert rows.nbytes < 44 << 20 < validate.MAX_DECODED_BYTES
