@@ -20,6 +20,7 @@ import numpy as np
 from modelward_proto.kinds import EVENT_NAMES, Kind
 
 from modelward_agent.sensor.progress import Progress
+from modelward_agent.spool.folder import Buffers
 
 MAGIC = b"MWSPOOL1"
 _PREFIX = struct.Struct("<8sII")
@@ -100,7 +101,7 @@ def count_kinds(
     return totals
 
 
-def encode(batch: SpooledBatch, layout: Layout) -> tuple[list[bytes | memoryview], int]:
+def encode(batch: SpooledBatch, layout: Layout) -> tuple[Buffers, int]:
     """The buffers of a batch file, in order, and its checksum (``batch.checksum`` is not read)."""
     if batch.small.dtype != layout.small or batch.large.dtype != layout.large:
         raise ValueError("records are not of the layout under which they would be read")

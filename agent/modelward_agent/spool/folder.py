@@ -13,12 +13,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 State = Literal["new", "sent", "evicted", "corrupt"]
+Buffers = list[bytes | memoryview]
+"""What is written one behind the other."""
 
 _NAME = re.compile(r"(\d{20})-(live|late)-(low|high)-(\d+)\.(new|sent|evicted|corrupt)")
 _EPOCH_BYTES = 16
+_KEPT_CORRUPT = 16
 
 
 class SpoolError(Exception):
@@ -94,7 +97,7 @@ class Folder:
                     except FileNotFoundError:
                         continue
 
-    def put(self, batch: BatchFile, buffers: list[bytes | memoryview]) -> int:
+    def put(self, batch: BatchFile, buffers: Buffers) -> int:
         """Write a batch file. Under its name it is there wholly or not at all. Returns its open descriptor, to be synced.
 
         Raises:
@@ -118,6 +121,21 @@ class Folder:
         except FileNotFoundError:
             return False
         return True
+
+    def remove(self, batch: BatchFile) -> None:
+        """Remove a batch in whatever state it is; a corrupt one is kept apart, the newest few."""
+        apart = self.path / "corrupt"
+        for state in get_args(State):
+            path = self.file(batch.to(state))
+            try:
+                if state == "corrupt":
+                    path.rename(apart / path.name)
+                    for old in sorted(apart.iterdir())[:-_KEPT_CORRUPT]:
+                        old.unlink()
+                else:
+                    path.unlink()
+            except FileNotFoundError:
+                continue
 
 
 def disk_bytes(status: os.stat_result) -> int:
@@ -164,7 +182,7 @@ def write_durably(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def write_all(descriptor: int, buffers: list[bytes | memoryview]) -> None:
+def write_all(descriptor: int, buffers: Buffers) -> None:
     """Write every byte of the buffers, however often the kernel takes only a part."""
     rest = [memoryview(b).cast("B") for b in buffers if len(b)]
     while rest:

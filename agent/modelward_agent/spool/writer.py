@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from modelward_proto.kinds import EVENT_NAMES, Kind
@@ -20,7 +20,8 @@ from modelward_proto.kinds import EVENT_NAMES, Kind
 from modelward_agent.ledger import Ledger
 from modelward_agent.sensor.progress import Progress
 from modelward_agent.spool.batch import Contents, CorruptBatch, Layout, Loss, SpooledBatch, count_kinds, encode, peek
-from modelward_agent.spool.folder import BatchFile, SpoolError, State, disk_bytes
+from modelward_agent.spool.batches import Batches
+from modelward_agent.spool.folder import BatchFile, Buffers, SpoolError, disk_bytes
 from modelward_agent.spool.state import RESERVE, open_spool
 from modelward_agent.spool.sync import Syncer, SyncJob
 
@@ -30,7 +31,6 @@ SYNC_EVERY_S = 1.0
 SYNC_BYTES = 1 << 20
 MAX_UNSYNCED = 256
 MAX_BATCHES = 65536
-KEPT_CORRUPT = 16
 LOSS = EVENT_NAMES[Kind.HOST_LOSS]
 LOW_VALUE = frozenset({EVENT_NAMES[Kind.FILE_OPEN], EVENT_NAMES[Kind.PROCESS_FORK], LOSS})
 """A batch of these kinds alone goes first. Losses that it tells of are told again by the next batch."""
@@ -51,7 +51,6 @@ class SpoolWriter:
         """What is wrong with the disk, in a sentence; empty when nothing."""
         self.damage = ""
         """The last batch that had to be set aside, in a sentence; empty when none was."""
-        self.bytes = 0
         self._boot_id = boot_id
         self._losses: dict[tuple[str, str], int] = {}
         self._unsynced: list[int] = []
@@ -59,10 +58,8 @@ class SpoolWriter:
         self._changed = True
         self._last_sync = time.monotonic()
         self._syncer = Syncer()
-        self._files: dict[int, tuple[BatchFile, int]] = {}
+        self._batches = Batches()
         self._settled: dict[int, BatchFile] = {}
-        self._low: dict[int, None] = {}
-        self._high: dict[int, None] = {}
         self.folder, self._state = open_spool(path, boot_id)
         self.ledger = Ledger(self._state.ledger, self._state.totals)
         self._recover()
@@ -75,13 +72,18 @@ class SpoolWriter:
             self.disk_problem = str(e)
 
     @property
+    def bytes(self) -> int:
+        """What batches that are not settled take on disk."""
+        return self._batches.bytes
+
+    @property
     def last_number(self) -> int:
         return self._state.last_number
 
     @property
     def first_unacked(self) -> int:
         """Every batch below is settled."""
-        return min(self._files, default=self._state.last_number + 1)
+        return self._batches.first(self._state.last_number + 1)
 
     @property
     def blocked(self) -> bool:
@@ -145,16 +147,15 @@ class SpoolWriter:
             self._state.progress[progress.rings] = progress
         self.ledger.add("drained", kinds)
         self.ledger.add("spooled", kinds)
-        self._index(file, size)
-        while (self.bytes > self.limit_bytes or len(self._files) > MAX_BATCHES) and self._evict():
+        self._batches.add(file, size)
+        while (self.bytes > self.limit_bytes or len(self._batches) > MAX_BATCHES) and self._evict():
             pass
         return file
 
     def sent(self, number: int, kinds: Mapping[str, int]) -> None:
         """The sender hands this batch to a stream. A resend is not counted again."""
-        if number in self._files and number not in self._state.sent:
-            self._low.pop(number, None)
-            self._high.pop(number, None)
+        if number in self._batches and number not in self._state.sent:
+            self._batches.keep(number)
             self._state.sent.add(number)
             self.ledger.add("sent", kinds)
             self._changed = True
@@ -171,9 +172,9 @@ class SpoolWriter:
 
     def corrupt(self, number: int, reason: str, kinds: Mapping[str, int]) -> None:
         """A batch cannot be read: keep the file for a person, count its events as lost, and go on."""
-        if number not in self._files:
+        if number not in self._batches:
             return
-        file, _ = self._files[number]
+        file = self._batches[number]
         if not (self.folder.rename(file.to("sent"), "corrupt") or self.folder.rename(file.to("new"), "corrupt")):
             return
         lost = dict(kinds) or {"all": file.events}
@@ -199,7 +200,7 @@ class SpoolWriter:
         self.poll(force=True)
         self._syncer.close()
 
-    def _put(self, file: BatchFile, buffers: list[bytes | memoryview]) -> int:
+    def _put(self, file: BatchFile, buffers: Buffers) -> int:
         """Write a batch file, evicting what may go while the disk has no room. Its bytes on disk."""
         while True:
             try:
@@ -220,36 +221,27 @@ class SpoolWriter:
         self.disk_problem = ""
         return disk_bytes(status)
 
-    def _index(self, file: BatchFile, size: int) -> None:
-        self._files[file.number] = (file, size)
-        self.bytes += size
-        if file.state == "new":
-            (self._low if file.low else self._high)[file.number] = None
-
     def _evict(self, *, at_once: bool = False) -> bool:
         """Drop the oldest batch that was never sent, of low value first. False: there is none.
 
         ``at_once``: give its room back now. A disk without any cannot take the state after which the file would be removed.
         """
-        for waiting in (self._low, self._high):
-            while waiting:
-                number = next(iter(waiting))
-                file, _ = self._files[number]
-                try:
-                    renamed = self.folder.rename(file, "evicted")
-                except OSError as e:
-                    # A full disk may refuse even that. What was written before is not to be written again for it.
-                    self.disk_problem = f"cannot drop a batch of {self.folder.path}: {e.strerror}"
-                    return False
-                del waiting[number]
-                # The sender may have claimed it in this moment; then it is on its way and no longer ours to drop.
-                if renamed:
-                    lost = self._contents(file.to("evicted"))
-                    if at_once:
-                        os.truncate(self.folder.file(file.to("evicted")), 0)
-                    self._settle(number, "evicted", lost.kinds)
-                    self._tell_loss(lost.kinds, lost.losses)
-                    return True
+        while (file := self._batches.first_to_go()) is not None:
+            try:
+                renamed = self.folder.rename(file, "evicted")
+            except OSError as e:
+                # A full disk may refuse even that. What was written before is not to be written again for it.
+                self.disk_problem = f"cannot drop a batch of {self.folder.path}: {e.strerror}"
+                return False
+            self._batches.keep(file.number)
+            # The sender may have claimed it in this moment; then it is on its way and no longer ours to drop.
+            if renamed:
+                lost = self._contents(file.to("evicted"))
+                if at_once:
+                    os.truncate(self.folder.file(file.to("evicted")), 0)
+                self._settle(file.number, "evicted", lost.kinds)
+                self._tell_loss(lost.kinds, lost.losses)
+                return True
         return False
 
     def _tell_loss(self, kinds: Mapping[str, int], told: Sequence[Loss]) -> None:
@@ -258,15 +250,11 @@ class SpoolWriter:
             self._losses[hop, kind] = self._losses.get((hop, kind), 0) + count
 
     def _settle(self, number: int, hop: str, kinds: Mapping[str, int]) -> None:
-        if number not in self._files:
+        if number not in self._batches:
             return
-        file, size = self._files.pop(number)
-        self._settled[number] = file
-        self._low.pop(number, None)
-        self._high.pop(number, None)
+        self._settled[number] = self._batches.remove(number)
         self._state.sent.discard(number)
         self._state.settled.add(number)
-        self.bytes -= size
         self.ledger.add(hop, kinds)
         self._changed = True
 
@@ -283,7 +271,7 @@ class SpoolWriter:
         self._state.settled = set()
         for file, size in sorted(self.folder.batches(), key=lambda item: item[0].number):
             if file.number in done:
-                self._remove(file)
+                self.folder.remove(file)
                 continue
             if file.number > last:
                 contents = self._contents(file)
@@ -292,10 +280,10 @@ class SpoolWriter:
                 self._state.last_number = file.number
                 if contents.progress is not None:
                     self._state.progress[contents.progress.rings] = contents.progress
-            self._index(file, size)
+            self._batches.add(file, size)
             if file.state in ("evicted", "corrupt"):
                 self._settle(file.number, "evicted", self._contents(file).kinds)
-        self._state.sent &= self._files.keys()
+        self._state.sent = self._batches.among(self._state.sent)
         if not self._state.clean and self._state.boot_id != self._boot_id:
             self._state.last_number = max(self._state.last_number, self._state.reserved)
         self._state.boot_id, self._state.clean = self._boot_id, False
@@ -328,22 +316,7 @@ class SpoolWriter:
             return
         self._saved = True
         for number in job.settled:
-            self._remove(self._settled.pop(number))
+            self.folder.remove(self._settled.pop(number))
         if job.settled:
             self._state.settled -= job.settled
             self._changed = True
-
-    def _remove(self, file: BatchFile) -> None:
-        """Remove a settled batch in whatever state it is; a corrupt one is kept apart, the newest few."""
-        apart = self.folder.path / "corrupt"
-        for state in get_args(State):
-            path = self.folder.file(file.to(state))
-            try:
-                if state == "corrupt":
-                    path.rename(apart / path.name)
-                    for old in sorted(apart.iterdir())[:-KEPT_CORRUPT]:
-                        old.unlink()
-                else:
-                    path.unlink()
-            except FileNotFoundError:
-                continue
