@@ -72,7 +72,7 @@ OFFERED int scope_enter(struct task_struct *task, struct mw_task *t, struct mw_t
 		s->opening.depth = 1;
 		if (detail)
 			s->opening.detail = *detail;
-		open_scope(s, task, t, l, &s->opening);
+		open_scope(s, task, t, l);
 	}
 	release(s);
 	return 1;

@@ -63,21 +63,20 @@ APART int tell_from(struct mw_small *record, u32 move, struct mw_detail *detail)
 {
 	u32 from = move >> 8 & 15, to = move >> 12 & 15;
 	struct mw_small *r;
-	u64 number;
 	u32 used;
 	long n;
 
 	if (!record)
 		return 0;
-	number = next_number(MW_RING_CONTROL);
 	count(MW_HOP_SEEN, MW_LIFECYCLE);
 	r = bpf_ringbuf_reserve(&ring_control, MW_SMALL_SIZE, 0);
 	if (!r) {
+		next_number(MW_RING_CONTROL);
 		count(MW_HOP_DROPPED, MW_LIFECYCLE);
 		return 0;
 	}
 	bpf_probe_read_kernel(r, MW_SMALL_SIZE, record);
-	r->h.number = number;
+	r->h.number = next_number(MW_RING_CONTROL);
 	r->h.cpu = bpf_get_smp_processor_id();
 	r->h.ring = MW_RING_CONTROL;
 	r->h.time_ns = bpf_ktime_get_boot_ns();

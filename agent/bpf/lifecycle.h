@@ -18,6 +18,16 @@ static __always_inline bool same_model(struct mw_scope_slot *scope, struct mw_op
 	return scope->folder[0] == o->folder && same_stem(scope->stem, o->stem);
 }
 
+/* Does a file begin another load than the one that its thread is in? Not within a call of a framework. What user space found says
+ * nothing of its folder: each such file is a model of its own.
+ */
+static __always_inline bool is_another(struct mw_scope_slot *scope, struct mw_opening *o, u64 now, u32 known)
+{
+	if (known || scope->depth || !scope->files)
+		return false;
+	return (o->trigger == MW_BY_LATE || scope_state(scope, now) == MW_SCOPE_TAIL) && !same_model(scope, o);
+}
+
 struct mw_calls {
 	u64 group;
 	u64 instance;
@@ -68,45 +78,40 @@ static __noinline int artifact_opened(struct mw_scratch *s, struct task_struct *
 	struct mw_opening *o = &s->opening;
 	struct mw_scope_slot *scope = scope_at(t->scope_slot, t->scope_instance);
 	u64 now = s->h.time_ns;
-	bool another = false, further;
+	u32 known;
 
 	/* A program that a load starts has a load of its own, or the two would be one model: unless it is that load's only one. */
 	if (scope && t->other_program && scope->files)
 		scope = NULL;
 	else if (!scope && join_call(task, t, l))
 		scope = scope_at(t->scope_slot, t->scope_instance);
-	/* What user space found says nothing of its folder: each such file is a model of its own. */
-	if (scope && !scope->depth && scope->files && !has_artifact(scope, o->inode, o->device) &&
-	    (o->trigger == MW_BY_LATE || scope_state(scope, now) == MW_SCOPE_TAIL))
-		another = !same_model(scope, o);
-	if (scope && (another || now - scope->last_io_ns > MW_RELOAD_NS)) {
+	known = has_artifact(scope, o->inode, o->device);
+	if (scope && (is_another(scope, o, now, known) || now - scope->last_io_ns > MW_RELOAD_NS)) {
 		settle(scope);
 		if (own_scope(task, t))
 			load_over(l, scope, MOVE(MW_PHASE_LOAD, MW_PHASE_LOAD, MW_BY_REOPENED), NULL);
 		scope = NULL;
 	}
 	if (!scope)
-		return open_scope(s, task, t, l, o) != NULL;
+		return open_scope(s, task, t, l) != NULL;
 	scope->last_io_ns = now;
 	reopen(scope);
-	if (!scope->files) {
-		__builtin_memcpy(scope->stem, o->stem, sizeof(scope->stem));
-		name_scope(s, t, l, scope, o);
-		t->other_program = 0;	/* its further files are of the same model */
-		if (scope->tgid != task->tgid)
-			take_model(l, scope->instance, o->inode, o->device, scope->tgid);
-	}
-	further = scope->files && !has_artifact(scope, o->inode, o->device);
-	note_artifact(scope, o->inode, o->device, o->folder);
 	s->h.instance = scope->instance;
 	s->h.phase = MW_PHASE_LOAD;
 	s->h.scope = MW_SCOPE_OPEN;
-	if (further && o->trigger == MW_BY_LATE) {
+	if (!scope->files) {
+		__builtin_memcpy(scope->stem, o->stem, sizeof(scope->stem));
+		name_scope(s, t, l, scope);
+		t->other_program = 0;	/* its further files are of the same model */
+		if (scope->tgid != task->tgid)
+			take_model(l, scope->instance, o->inode, o->device, scope->tgid);
+	} else if (!known && o->trigger == MW_BY_LATE) {
 		s->h.evidence = o->evidence;
 		s->h.lifecycle.inode = o->inode;
 		s->h.lifecycle.device = o->device;
 		tell_from((struct mw_small *)&s->h, MW_SCOPE_OPEN | MOVE(MW_PHASE_LOAD, MW_PHASE_LOAD, MW_BY_LATE), NULL);
 	}
+	note_artifact(scope, o->inode, o->device, o->folder);
 	return 1;
 }
 

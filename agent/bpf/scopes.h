@@ -126,21 +126,24 @@ static long find_free_scope(u32 index, struct mw_scope_search *search)
 	return 1;
 }
 
-APART bool has_artifact(struct mw_scope_slot *scope, u64 inode, u32 device)
+static __always_inline bool is_of(struct mw_scope_slot *scope, u64 inode, u32 device)
 {
-	if (!scope)
-		return false;
 	for (u32 i = 0; i < MW_SCOPE_FILES; i++)
 		if (scope->inode[i] == inode && scope->device[i] == device)
 			return true;
 	return false;
 }
 
+APART bool has_artifact(struct mw_scope_slot *scope, u64 inode, u32 device)
+{
+	return scope && is_of(scope, inode, device);
+}
+
 static __noinline int note_artifact(struct mw_scope_slot *scope, u64 inode, u32 device, u64 folder)
 {
 	u32 at;
 
-	if (!inode || has_artifact(scope, inode, device))
+	if (!inode || is_of(scope, inode, device))
 		return 0;
 	at = __sync_fetch_and_add(&scope->files, 1);
 	if (at >= MW_SCOPE_FILES)
@@ -156,7 +159,7 @@ static __noinline int note_artifact(struct mw_scope_slot *scope, u64 inode, u32 
 /* A process has a model by its own doing, or by a call of `owner` that it helps: those of the process that forked it are its own no
  * more.
  */
-static __noinline int take_model(struct mw_task *l, u64 instance, u64 inode, u32 device, u32 owner)
+static __always_inline int take_model(struct mw_task *l, u64 instance, u64 inode, u32 device, u32 owner)
 {
 	if (l->inherited) {
 		__builtin_memset(&l->models, 0, sizeof(l->models));
@@ -165,12 +168,13 @@ static __noinline int take_model(struct mw_task *l, u64 instance, u64 inode, u32
 	return add_model(&l->models, instance, inode, device, owner);
 }
 
-/* Open a scope on a task. The scratch holds a record of the task, whose path serves for the scope's records too. NULL: over a
- * quota, which is counted.
+/* Open a scope on a task, for what scratch->opening says. The scratch holds a record of the task, whose path serves for the scope's
+ * records too. NULL: over a quota, which is counted.
  */
 static __noinline struct mw_scope_slot *open_scope(struct mw_scratch *s, struct task_struct *task, struct mw_task *t,
-						   struct mw_task *l, struct mw_opening *o)
+						   struct mw_task *l)
 {
+	struct mw_opening *o = &s->opening;
 	struct mw_group *g = group_at(t->group_slot, t->group);
 	struct mw_scope_search search = {};
 	struct mw_scope_slot *scope;
@@ -205,11 +209,13 @@ static __noinline struct mw_scope_slot *open_scope(struct mw_scratch *s, struct 
 	scope->depth = o->depth;
 	scope->declared = o->trigger == MW_BY_DECLARED;
 	scope->probed = o->trigger == MW_BY_PROBE_ENTER;
-	scope->files = 0;
+	scope->files = o->inode != 0;
 	scope->evidence = o->evidence;
 	__builtin_memset(scope->inode, 0, sizeof(scope->inode));
 	__builtin_memcpy(scope->stem, o->stem, sizeof(scope->stem));
-	note_artifact(scope, o->inode, o->device, o->folder);
+	scope->inode[0] = o->inode;
+	scope->device[0] = o->device;
+	scope->folder[0] = o->folder;
 	from = s->h.phase;
 	g->active_ns = s->h.time_ns;
 	if (g->phase < MW_PHASE_LOAD || g->phase == MW_PHASE_WARMUP)
@@ -253,9 +259,9 @@ static __noinline struct mw_scope_slot *open_scope(struct mw_scratch *s, struct 
 }
 
 /* A scope that a framework's call opened gets its first artifact. */
-static __noinline int name_scope(struct mw_scratch *s, struct mw_task *t, struct mw_task *l, struct mw_scope_slot *scope,
-				 struct mw_opening *o)
+static __noinline int name_scope(struct mw_scratch *s, struct mw_task *t, struct mw_task *l, struct mw_scope_slot *scope)
 {
+	struct mw_opening *o = &s->opening;
 	struct mw_group *g = group_at(t->group_slot, t->group);
 
 	scope->record.h.lifecycle.inode = o->inode;

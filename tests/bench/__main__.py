@@ -25,6 +25,7 @@ PARTS = {
     "f": ("rows stored an hour by benign servers", ("rows",)),
     "g": ("queries on ten million rows", ("queries",)),
     "h": ("probed functions, and events with and without tags", ("probes",)),
+    "i": ("first start of an agent beside servers that run", ("late_start",)),
 }
 
 
