@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from modelward_agent.identity import hasher as hashers
 from modelward_agent.identity import resolver as resolvers
+from modelward_agent.identity import turns as turns_module
 from modelward_agent.identity import worker_process
 from modelward_agent.identity.artifact import Artifact
 from modelward_agent.identity.composing import Found, Model
@@ -75,6 +77,59 @@ def test_who_took_long_waits_until_others_had_as_much() -> None:
     assert lines.take() == ("slow", 1)
     time.sleep(0.05)
     assert taken(lines) == ["b", "b", "b", "slow"]
+
+
+def test_one_that_asks_for_slow_things_one_by_one_waits_until_others_had_as_much() -> None:
+    lines = turns(each=20, together=40)
+    with lines._changed:
+        lines.add("slow", 1)
+    order = []
+    for _ in range(12):
+        taken = lines.take()
+        assert taken is not None
+        order.append(taken[0])
+        time.sleep(0.1 if taken[0] == "slow" else 0.005)
+        with lines._changed:
+            if len(order) == 1:
+                for number in range(20):
+                    lines.add("b", number)
+            elif not lines._lines["slow"].things:
+                lines.add("slow", len(order))
+    assert order == ["slow"] + ["b"] * 11
+
+
+def test_one_that_asked_for_nothing_for_long_has_no_more_than_others_when_it_does() -> None:
+    lines = turns(each=20, together=40)
+    with lines._changed:
+        lines.add("early", 1)
+        for number in range(6):
+            lines.add("b", number)
+    for _ in range(4):
+        lines.take()
+        time.sleep(0.02)
+    with lines._changed:
+        for number in range(3):
+            lines.add("early", number)
+    order = []
+    for _ in range(3):
+        order.append((lines.take() or ("", 0))[0])
+        time.sleep(0.02)
+    assert order.count("b") >= 1
+
+
+def test_what_workloads_had_is_remembered_of_so_many_and_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns_module, "_REMEMBERED", 10)
+    lines = turns(each=1, together=100)
+    for number in range(30):
+        with lines._changed:
+            lines.add(str(number), 1)
+        lines.take()
+    assert list(lines._lines) == [str(number) for number in range(19, 30)]
+    monkeypatch.setattr(turns_module, "_REMEMBERED_S", -1.0)
+    with lines._changed:
+        lines.add("last", 1)
+    lines.take()
+    assert list(lines._lines) == ["last"]
 
 
 def test_closing_ends_who_waits() -> None:
@@ -199,6 +254,42 @@ def test_too_many_large_files_are_given_up_by_the_workload_that_has_them(monkeyp
     hasher.close()
 
 
+class Slow:
+    """A fake worker that reads little."""
+
+    def __init__(self, reads: int) -> None:
+        self._reads = reads
+
+    def answers(self, until: str) -> Iterator[dict[str, int]]:
+        for number in range(self._reads):
+            time.sleep(0.02)
+            yield {"read": number}
+
+
+def test_files_that_are_read_slowly_hold_up_no_other_workload(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashers, "_LOOK_S", 0.0)
+    monkeypatch.setattr(hashers, "_SLOW_AFTER_S", 0.1)
+    hasher, _ = hashing(monkeypatch)
+    slow, honest = [large(instance, "slow", 300 << 20) for instance in range(3)], large(1000, "honest", 30 << 30)
+    for load in (*slow, honest):
+        hasher.add(load)
+    assert min(hasher._loads, key=hasher._order) is slow[0]
+    assert not hasher._take(slow[0], slow[0].found, Slow(100))  # type: ignore[arg-type]
+    assert sorted(hasher._loads, key=hasher._order) == [honest, *slow]
+    hasher.close()
+
+
+def test_one_that_is_slow_and_alone_is_hashed_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashers, "_LOOK_S", 0.0)
+    monkeypatch.setattr(hashers, "_SLOW_AFTER_S", 0.1)
+    hasher, _ = hashing(monkeypatch)
+    slow = large(1, "slow", 300 << 20)
+    hasher.add(slow)
+    assert hasher._take(slow, slow.found, Slow(20))  # type: ignore[arg-type]
+    assert slow.slow
+    hasher.close()
+
+
 def test_what_is_unfinished_of_a_quiet_workload_outlives_a_crash_beside_a_loud_one(tmp_path: Path) -> None:
     kept = Unfinished(tmp_path / "unfinished", "boot")
     kept.save([opened(1, "honest"), *(opened(instance, "greedy") for instance in range(2, 2000))])
@@ -221,6 +312,6 @@ def test_readers_that_hang_for_one_workload_leave_room_for_others(monkeypatch: p
 
     monkeypatch.setattr(worker_process, "_stuck", [("greedy", Hanging()), ("greedy", Hanging())])
     with pytest.raises(worker_process.WorkerFailed, match="too many readers hang"):
-        worker_process.WorkerProcess({}, 1.0, of="greedy")
-    worker = worker_process.WorkerProcess({}, 1.0, of="honest")
+        worker_process.WorkerProcess({}, 1.0, 10.0, of="greedy")
+    worker = worker_process.WorkerProcess({}, 1.0, 10.0, of="honest")
     worker.close()

@@ -22,9 +22,9 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     made: list[WorkerProcess] = []
 
-    def start(code: str, silence_s: float, **bounds: float) -> WorkerProcess:
+    def start(code: str, silence_s: float, deadline_s: float = 120.0) -> WorkerProcess:
         (tmp_path / f"worker{len(made)}.py").write_text(code)
-        made.append(WorkerProcess({}, silence_s, module=f"worker{len(made)}", **bounds))
+        made.append(WorkerProcess({}, silence_s, deadline_s, module=f"worker{len(made)}"))
         return made[-1]
 
     yield start
@@ -76,3 +76,16 @@ def test_one_that_has_said_all_and_does_not_end_is_given_up(worker: Callable[...
 def test_one_that_says_each_thing_late_has_the_whole_time_for_each(worker: Callable[..., WorkerProcess]) -> None:
     code = "import time\nfor _ in range(3):\n    time.sleep(0.7)\n    " + SAYS
     assert len([*worker(code, 1.0).answers("")]) == 3
+
+
+def test_one_that_always_says_something_is_given_up_at_its_deadline(worker: Callable[..., WorkerProcess]) -> None:
+    told = worker("import time\nwhile True:\n    time.sleep(0.1)\n    " + SAYS, 5.0, 2.0).answers("")
+    began = time.monotonic()
+    with pytest.raises(WorkerFailed, match="could not be read within 2 s"):
+        list(told)
+    assert time.monotonic() - began < 5.0
+
+
+def test_one_that_is_silent_is_given_up_at_its_deadline(worker: Callable[..., WorkerProcess]) -> None:
+    with pytest.raises(WorkerFailed, match="could not be read within 1 s"):
+        next(worker("import time\ntime.sleep(60)\n", 30.0, 1.0).answers(""))

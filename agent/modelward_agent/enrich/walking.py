@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 _MODULE = "modelward_agent.enrich.inspection_worker"
 _SILENCE_S = 20.0
 """A worker of the lowest priority may take long to start on a busy host."""
+_DEADLINE_S = 120.0
 _WAITING, _WAITING_EACH = 256, 4
 _WALKS = 8
 _RARELY_S = 60.0
@@ -160,7 +161,7 @@ class Walks:
         """Raises WorkerFailed, OSError, KeyError, TypeError, ValueError."""
         pid, start_ns = walk.key
         asked = {"pid": pid, "start_ns": start_ns, "proc": self._proc, "asked": walk.asked.hex()}
-        worker = self._worker = WorkerProcess(asked, self._silence_s, of=owner, module=_MODULE)
+        worker = self._worker = WorkerProcess(asked, self._silence_s, _DEADLINE_S, of=owner, module=_MODULE)
         try:
             for answer in worker.answers(""):
                 return told_runtime(answer["runtime"]) if answer["runtime"] is not None else None

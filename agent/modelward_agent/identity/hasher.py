@@ -1,8 +1,9 @@
 """Hashes what is large, one load at a time, in the order in which somebody waits for it.
 
 First come loads of living processes, then those of processes that are gone; of these, each comes when it would be over if only
-its own workload had loads: one that has hundreds does not hold up another's. What comes later gives way at once to what comes
-first; a file that was hashed to its end is not read again.
+its own workload had loads: one that has hundreds does not hold up another's. What is read far more slowly than it should be, by
+which that time would be wrong, comes after all others. What comes later gives way at once to what comes first; a file that was
+hashed to its end is not read again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ log = logging.getLogger(__name__)
 
 _WAITING = 256
 _LOOK_S = 0.5
+_SLOW, _SLOW_AFTER_S = 16 << 20, 60.0
+"""Bytes a second that any file should give in the long run; how far behind a load may be before it is called slow."""
+_SLOWEST, _DEADLINE_S = 1 << 20, 600.0
+"""Less than that is not waited for."""
 
 _Call = Callable[[Load], None]
 
@@ -83,9 +88,9 @@ class Hasher:
                 other.due += takes_s
         load.due += takes_s
 
-    def _order(self, load: Load) -> tuple[bool, float]:
+    def _order(self, load: Load) -> tuple[bool, bool, float]:
         alive = lives(load.first.pid, load.first.start_ns, Path(self._proc))
-        return not alive, load.due
+        return not alive, load.slow, load.due
 
     def _run(self) -> None:
         while True:
@@ -124,7 +129,8 @@ class Hasher:
                 return True
             asked = job(load, [file.path for file in unread if file.artifact < 0], neighbours=False, proc=self._proc,
                         bytes_per_s=self._bytes_per_s)
-            worker = self._worker = WorkerProcess(asked, self._silence_s, of=load.workload)
+            size = sum(file.stamp[2] for file in unread)
+            worker = self._worker = WorkerProcess(asked, self._silence_s, _DEADLINE_S + size / _SLOWEST, of=load.workload)
         try:
             found = find(worker)
             numbers = _matching(found, unread)
@@ -138,9 +144,13 @@ class Hasher:
             worker.close()
 
     def _take(self, load: Load, found: list[Found], worker: WorkerProcess) -> bool:
-        looked = time.monotonic()
+        began = looked = time.monotonic()
+        hashed = read = 0
         for answer in worker.answers(""):
-            if "digest" in answer:
+            if "read" in answer:
+                read = int(answer["read"])
+            elif "digest" in answer:
+                hashed, read = hashed + read, 0
                 with self._changed:
                     remember(load, self._known, found[int(answer["of"])], str(answer["digest"]))
             elif "error" in answer:
@@ -148,9 +158,16 @@ class Hasher:
             if time.monotonic() - looked > _LOOK_S:
                 looked = time.monotonic()
                 with self._changed:
+                    if looked - began > _SLOW_AFTER_S + (hashed + read) / _SLOW:
+                        self._is_slow(load.workload)
                     if min(self._loads, key=self._order) is not load:
                         return False
         return True
+
+    def _is_slow(self, workload: str) -> None:
+        """What else waits of it is as slow, or it could take as long again and again. Called under the lock."""
+        for load in self._loads:
+            load.slow = load.slow or load.workload == workload
 
 
 def _matching(found: list[Found], unread: list[Found]) -> list[int]:

@@ -44,6 +44,8 @@ class Load:
     """It was told that a file of it goes by the sha256 of other content."""
     alone: float = 0.0
     """When it would be hashed if no other were there, by the clock of ``time.monotonic``."""
+    slow: bool = False
+    """It was hashed, and took far longer than files do."""
     due: float = 0.0
     """When it would be if only those of its workload were there, the least of them first."""
 

@@ -25,9 +25,12 @@ from modelward_agent.identity.worker_process import WorkerFailed, WorkerProcess
 
 log = logging.getLogger(__name__)
 
+_MODULE = "modelward_agent.identity.recognition_worker"
 _BURST, _PER_S = 1024, 8.0
 """Files of one workload: a server opens some hundreds while it starts."""
 _AT_ONCE = 64
+_DEADLINE_S = 180.0
+"""For a worker that looks at so many."""
 _GATHER_S = 0.1
 _REST, _REST_S = 3.0, 1.0
 """After a worker nothing is done for so many times as long as it took, at most so long."""
@@ -245,7 +248,7 @@ class Recogniser:
             {"pid": opened.pid, "start_ns": opened.start_ns, "path": opened.path.hex(), "asked": opened.asked.hex(),
              "device": opened.device, "inode": opened.inode, "stamp": looked.stamp if looked else [],
              "format": looked.format if looked else ""} for opened, looked in asked]}
-        worker = self._worker = WorkerProcess(job, self._silence_s, of=name, module="modelward_agent.identity.recognition_worker")
+        worker = self._worker = WorkerProcess(job, self._silence_s, _DEADLINE_S, of=name, module=_MODULE)
         try:
             if self._closing.is_set():
                 return

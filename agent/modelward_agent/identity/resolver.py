@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections import Counter, deque
 from pathlib import Path
 
@@ -38,6 +39,8 @@ _ARTIFACTS = 8192
 """So many artifacts are held of all loads together; of those that are done, the workload that has most loses the oldest."""
 _LARGE = 256 << 20
 """More than this is named at once and gets its digest by a second result: hashing takes long."""
+_DEADLINE_S = 300.0
+"""For one load, what is large apart: a slow file system gives a megabyte a second."""
 _SHOWN_PATH = 256
 _ROUNDS = 3
 """A file may name others, and one of those (an index) again others."""
@@ -52,12 +55,13 @@ class Resolver:
 
     def __init__(
         self, *, proc: Path = Path("/proc"), bytes_per_s: int = 256 << 20, silence_s: float = 30.0,
-        known: Path | None = None, boot_id: str = "", large: int = _LARGE,
+        deadline_s: float = _DEADLINE_S, known: Path | None = None, boot_id: str = "", large: int = _LARGE,
     ) -> None:
-        """``silence_s``: a worker that says nothing for so long is killed. ``known``: file in which digests are kept."""
+        """``silence_s``: a worker that says nothing for so long is killed. ``deadline_s``: so long may a load take, apart from
+        what the hasher reads. ``known``: file in which digests are kept."""
         self._proc = os.fspath(proc)
         self._bytes_per_s = bytes_per_s
-        self._silence_s = silence_s
+        self._silence_s, self._deadline_s = silence_s, deadline_s
         self._large = large
         self._lock = threading.RLock()
         self._waiting: Turns[Load] = Turns(self._lock, each=_WAITING_EACH, together=_WAITING)
@@ -199,9 +203,10 @@ class Resolver:
             WorkerFailed, OSError, KeyError, TypeError, ValueError
         """
         also: list[bytes] = []
+        until = time.monotonic() + self._deadline_s
         for left in reversed(range(_ROUNDS)):
             asked = job(load, also, neighbours=True, proc=self._proc, bytes_per_s=self._bytes_per_s)
-            worker = self._worker = WorkerProcess(asked, self._silence_s, of=load.workload)
+            worker = self._worker = WorkerProcess(asked, self._silence_s, until - time.monotonic(), of=load.workload)
             try:
                 if self._closing.is_set():
                     return

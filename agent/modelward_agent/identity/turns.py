@@ -13,17 +13,22 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+_REMEMBERED, _REMEMBERED_S = 1024, 600.0
+"""Lines that are empty, and for how long they are: what their workloads had before they ask again counts."""
+
 
 @dataclass(slots=True)
 class _Line(Generic[T]):
     spent_s: float
+    served_at: float = field(default_factory=time.monotonic)
     things: deque[T] = field(default_factory=deque)
 
 
 class Turns(Generic[T]):
     """One line for each workload, and one who serves them. Next is the first of the line that has had the least time so far;
-    where all take equally long, they take turns. A line has a bound of its own; when there is no room for one more of all
-    together, the longest line loses its last."""
+    where all take equally long, they take turns. Time that a workload did not ask for is not saved up, and what it took is not
+    forgotten at once when it asks for one thing at a time. A line has a bound of its own; when there is no room for one more of
+    all together, the longest line loses its last."""
 
     def __init__(self, lock: threading.RLock, *, each: int, together: int) -> None:
         """``lock`` is held by the caller of every method but ``take``, which takes it."""
@@ -31,6 +36,8 @@ class Turns(Generic[T]):
         self._each, self._together = each, together
         self._lines: OrderedDict[str, _Line[T]] = OrderedDict()
         self._count = 0
+        self._reached_s = 0.0
+        """What the one that is served had before: nobody waits who had less."""
         self._served: str | None = None
         self._served_at = 0.0
         self._closed = False
@@ -51,8 +58,9 @@ class Turns(Generic[T]):
             lost = longest.things.pop()
             self._count -= 1
         if line is None:
-            # What others had before it came is not owed to it.
-            line = self._lines[workload] = _Line(min((other.spent_s for other in self._lines.values()), default=0.0))
+            line = self._lines[workload] = _Line(self._reached_s)
+        # What others had while it asked for nothing is not owed to it.
+        line.spent_s = max(line.spent_s, self._reached_s)
         line.things.append(thing)
         self._count += 1
         self._changed.notify()
@@ -69,7 +77,7 @@ class Turns(Generic[T]):
                 return None
             workload, line = min(((w, one) for w, one in self._lines.items() if one.things), key=lambda each: each[1].spent_s)
             self._count -= 1
-            self._served, self._served_at = workload, time.monotonic()
+            self._served, self._served_at, self._reached_s = workload, time.monotonic(), line.spent_s
             self._lines.move_to_end(workload)
             return workload, line.things.popleft()
 
@@ -79,11 +87,16 @@ class Turns(Generic[T]):
         self._changed.notify_all()
 
     def _charge(self) -> None:
+        now = time.monotonic()
         if self._served is not None and (line := self._lines.get(self._served)) is not None:
-            line.spent_s += time.monotonic() - self._served_at
+            line.spent_s += now - self._served_at
+            line.served_at = now
         self._served = None
-        for workload in [workload for workload, line in self._lines.items() if not line.things]:
-            del self._lines[workload]
+        # In the order in which they were served last.
+        empty = [workload for workload, line in self._lines.items() if not line.things]
+        for number, workload in enumerate(empty, 1):
+            if len(empty) - number >= _REMEMBERED or now - self._lines[workload].served_at > _REMEMBERED_S:
+                del self._lines[workload]
 
 
 class Shares(Generic[T]):

@@ -2,7 +2,7 @@
 
 Workers have the lowest priority: on a busy host one may wait for a CPU for longer than an honest file takes to be read. So
 silence counts only while a worker neither runs nor waits for a CPU; what it computes is bounded by a limit of its own, and by six
-times the silence.
+times the silence. All that it does has a deadline: a file system may well say something every few seconds.
 
 A killed one does not end while a file system holds it in the kernel, and some file systems are a workload's own. So few of one
 workload are left behind, and then no more are started for it; others go on.
@@ -45,12 +45,14 @@ class WorkerProcess:
     """One worker and its one job. Whatever happens to it, :meth:`close` leaves nothing behind that can be ended."""
 
     def __init__(
-        self, job: dict[str, Any], silence_s: float, *, of: str = "", module: str = "modelward_agent.identity.worker"
+        self, job: dict[str, Any], silence_s: float, deadline_s: float, *, of: str = "",
+        module: str = "modelward_agent.identity.worker",
     ) -> None:
         """Start it.
 
         Args:
             silence_s: so long it may take for each thing that it says, not counted while it runs or waits for a CPU.
+            deadline_s: so long it may take for its whole job.
             of: the workload whose files it reads.
             module: what it runs.
 
@@ -69,7 +71,7 @@ class WorkerProcess:
             env={name: os.environ[name] for name in _KEPT if name in os.environ},
         )
         assert self._process.stdout is not None
-        self._patience = _Patience(self._process.pid, silence_s)
+        self._patience = _Patience(self._process.pid, silence_s, deadline_s)
         self._lines = _lines(self._process.stdout.fileno(), self._patience)
         self._job: dict[str, Any] | None = job
 
@@ -147,21 +149,28 @@ class WorkerProcess:
 class _Patience:
     """Tells a worker that hangs from one that computes, or waits for a CPU."""
 
-    def __init__(self, pid: int, silence_s: float) -> None:
+    def __init__(self, pid: int, silence_s: float, deadline_s: float) -> None:
         self._pid = pid
         self._silence_s = silence_s
-        self.step_s = silence_s / _LOOKS
-        """So long to wait for a word of it, before each :meth:`look`."""
-        self.begin()
+        self._deadline_s = deadline_s
+        self._until = time.monotonic() + deadline_s
+        self._asleep, self._ticks, self._began = 0, 0, time.monotonic()
 
     def begin(self) -> None:
-        """It is going to say something."""
+        """It is going to say something. Raises WorkerFailed: it is too late for that."""
         self._asleep = 0
         self._ticks = _progress(self._pid)[1]
         self._began = time.monotonic()
+        self._be_in_time()
+
+    @property
+    def step_s(self) -> float:
+        """So long to wait for a word of it, before each :meth:`look`."""
+        return max(0.0, min(self._silence_s / _LOOKS, self._until - time.monotonic()))
 
     def look(self) -> None:
-        """It said nothing for another step. Raises WorkerFailed: it hangs, or computes for too long."""
+        """It said nothing for another step. Raises WorkerFailed: it hangs, or takes too long."""
+        self._be_in_time()
         state, ticks = _progress(self._pid)
         self._asleep += state != b"R" and ticks == self._ticks
         self._ticks = ticks
@@ -170,6 +179,10 @@ class _Patience:
             raise WorkerFailed(f"could not be read: nothing came for {self._silence_s:g} s")
         if time.monotonic() - self._began > _PATIENCE * self._silence_s:
             raise WorkerFailed(f"could not be read: its reader had no result after {_PATIENCE * self._silence_s:g} s")
+
+    def _be_in_time(self) -> None:
+        if time.monotonic() >= self._until:
+            raise WorkerFailed(f"could not be read within {self._deadline_s:.0f} s")
 
 
 def _progress(pid: int) -> tuple[bytes, int]:
