@@ -31,7 +31,7 @@ from modelward_agent.supervise import SenderProcess, StateError, StateLock
 from modelward_proto.fields import PHASES
 from modelward_proto.kinds import Kind
 
-from tests.unit.test_agent_spool import LAYOUT, LIMIT, NOTHING, records
+from tests.unit.spooling import LAYOUT, LIMIT, NOTHING, records
 
 
 @dataclass

@@ -17,8 +17,8 @@ from modelward_agent.spool.folder import SpoolError
 from modelward_agent.spool.writer import SpoolWriter
 from modelward_proto.kinds import Kind
 
+from tests.unit.spooling import LAYOUT, NOTHING, records
 from tests.unit.test_agent_drainer import LISTENING, FakeSensor, agent, spooled, turn
-from tests.unit.test_agent_spool import LAYOUT, NOTHING, records
 
 __all__ = ["agent"]
 
