@@ -25,6 +25,7 @@ from modelward_agent.spool.batch import count_kinds
 from modelward_agent.spool.folder import SpoolError
 from modelward_agent.spool.writer import SpoolWriter
 from modelward_agent.supervise import SenderProcess
+from modelward_agent.unbegun import Unbegun
 
 if TYPE_CHECKING:
     from modelward_agent.sensor.progress import Progress
@@ -49,6 +50,9 @@ LATE_AFTER_S = 2.0
 LOSS_HOPS = ("missed", "ring_dropped")
 SPOOL_ALL_ROUNDS = 64
 EMPTIED = "the state folder was emptied while hooks were pinned: what was spooled there and not delivered is lost"
+UNBEGUN = ("{} loads of models that their content told were not begun: too many of one workload, or the kernel side did not take "
+           "them")
+UNREGISTERED = "{} files that belong to models were not told to the kernel side"
 MADE_HERE = frozenset(EVENT_NAMES[kind] for kind in (Kind.MODEL_IDENTITY, Kind.HOST_LOSS))
 """Kinds that no kernel hook saw."""
 
@@ -89,6 +93,9 @@ class Drainer:
         self._sender = sender
         self._nonsense = 0
         """How much the sender said that is no message."""
+        self._unbegun = Unbegun()
+        self._unregistered = 0
+        """Files of models that the kernel side did not take."""
         self._proof = proof or Proof()
         self._hints = hints or Hints("")
         self._pending = Pending(writer.layout)
@@ -166,6 +173,7 @@ class Drainer:
         """One round: whatever is due now."""
         now = time.monotonic()
         if now >= self._tick_at:
+            self._unbegun.give(self._sensor.late_loads)
             self._sensor.tick()
             self._tick_at = now + TICK_S
         self._hints.deliver(self._sensor)
@@ -282,10 +290,11 @@ class Drainer:
             self._sender.begins(None)
             self._writer.corrupt(_u64(rest[0]), str(rest[2]), _counts(rest[1]))
         elif what == "artifacts":
-            self._sensor.register_artifacts([(_u32(device), _u64(inode)) for device, inode in rest[0]])
+            files = [(_u32(device), _u64(inode)) for device, inode in rest[0]]
+            self._unregistered += len(files) - self._sensor.register_artifacts(files)
         elif what == "late":
-            self._sensor.late_loads([(_u32(tgid), _u32(tid), _u32(device), _u64(inode), _u64(group))
-                                     for tgid, tid, device, inode, group in rest[0]])
+            self._unbegun.add([(_u32(tgid), _u32(tid), _u32(device), _u64(inode), _u64(group))
+                               for tgid, tid, device, inode, group in rest[0]])
         elif what == "canary":
             self._sender.tell("result", str(rest[0]), self._canary(str(rest[0])))
         else:
@@ -354,7 +363,8 @@ class Drainer:
         ledger += [("drained", kind, count) for kind, count in waiting.items()]
         emptied = EMPTIED if self._reading.orphaned else ""
         problems = [
-            self._writer.disk_problem, self._writer.damage, emptied, self._sender.problem, self._proof.problem, self._garbled()
+            self._writer.disk_problem, self._writer.damage, emptied, self._sender.problem, self._proof.problem, self._garbled(),
+            *self._not_taken(),
         ]
         return {
             "ledger": ledger,
@@ -367,6 +377,13 @@ class Drainer:
             "mode": self._mode,
             "mode_reason": self._reason,
         }
+
+    def _not_taken(self) -> list[str]:
+        """What became known of models and did not reach the kernel side. While it watches nothing there is none to reach."""
+        if self._mode != "watching":
+            return []
+        counted = ((UNBEGUN, self._unbegun.lost), (UNREGISTERED, self._unregistered))
+        return [text.format(count) for text, count in counted if count]
 
     def _garbled(self) -> str:
         count = self._nonsense + self._sender.garbled

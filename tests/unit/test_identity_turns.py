@@ -147,8 +147,20 @@ def test_of_too_many_results_the_workload_with_most_loses_its_oldest() -> None:
     for number in range(10):
         shares.add("greedy", number)
     shares.add("b", 100)
+    assert shares.lost == 7
     assert shares.take() == [7, 8, 9, 100]
     assert shares.take() == []
+
+
+def test_of_what_is_fetched_bit_by_bit_each_workload_gets_some() -> None:
+    shares: Shares[int] = Shares(1000)
+    for number in range(100):
+        shares.add("greedy", number)
+    for number in range(100, 103):
+        shares.add("b", number)
+    assert sorted(shares.take(6)) == [0, 1, 2, 100, 101, 102]
+    assert shares.take(2) == [3, 4]
+    assert (len(shares), shares.take()) == (95, list(range(5, 100)))
 
 
 @pytest.fixture

@@ -146,6 +146,8 @@ class Recogniser:
         found = []
         if self.passed_over:
             found.append(f"{self.passed_over} opened files were not looked at, whether they are models: too many of one workload")
+        if self._found.lost:
+            found.append(f"{self._found.lost} files that are models began no load: too many of one workload")
         if self.unread:
             found.append(f"{self.unread} opened files could not be read to see whether they are models")
         return found

@@ -66,7 +66,7 @@ class Resolver:
         self._lock = threading.RLock()
         self._waiting: Turns[Load] = Turns(self._lock, each=_WAITING_EACH, together=_WAITING)
         self._results: Shares[tuple[Artifact, Identity]] = Shares(_RESULTS)
-        self._registered: deque[tuple[int, int]] = deque(maxlen=_REGISTERED)
+        self._registered: Shares[tuple[int, int]] = Shares(_REGISTERED)
         self._loads: dict[int, Load] = {}
         self._ended: dict[str, dict[int, Load]] = {}
         self._unfinished: dict[int, Load] = {}
@@ -121,7 +121,8 @@ class Resolver:
 
     def registrations(self) -> list[tuple[int, int]]:
         """Device and inode of files that belong to a model and were not seen opened yet, as far as not given out before."""
-        return [self._registered.popleft() for _ in range(min(len(self._registered), _AT_ONCE))]
+        with self._lock:
+            return self._registered.take(_AT_ONCE)
 
     def unfinished(self) -> list[Artifact]:
         """Those of which the last result was not taken yet, in the order in which they were asked for."""
@@ -143,6 +144,10 @@ class Resolver:
         found = []
         if self.refused:
             found.append(f"{self.refused} artifacts were not identified when they were opened: too many waited")
+        if self._registered.lost:
+            found.append(f"{self._registered.lost} files that belong to models were not registered: too many of one workload")
+        if self._results.lost:
+            found.append(f"{self._results.lost} identities of models were not told: too many of one workload")
         if self.false_names:
             found.append(f"{self.false_names} loads of files that lie in a cache under the sha256 of other content, the last of "
                          f"{self._false_path}: their digest is that of what was read")
@@ -243,7 +248,7 @@ class Resolver:
             load.found, load.model = found, model
             for file in load.files():
                 if file.artifact < 0 and file.inside and file.device and not file.served:
-                    self._registered.append((file.device, file.stamp[1]))
+                    self._registered.add(load.workload, (file.device, file.stamp[1]))
 
     @staticmethod
     def _is_wanted(file: Found, known: Content) -> bool:

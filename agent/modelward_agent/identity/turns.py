@@ -104,8 +104,13 @@ class Shares(Generic[T]):
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._things: dict[str, deque[T]] = {}
+        self._things: OrderedDict[str, deque[T]] = OrderedDict()
         self._count = 0
+        self.lost = 0
+        """So many did not find room."""
+
+    def __len__(self) -> int:
+        return self._count
 
     def add(self, workload: str, thing: T) -> None:
         self._things.setdefault(workload, deque()).append(thing)
@@ -113,8 +118,19 @@ class Shares(Generic[T]):
         if self._count > self._most:
             max(self._things.values(), key=len).popleft()
             self._count -= 1
+            self.lost += 1
 
-    def take(self) -> list[T]:
-        """All of them, those of one workload in their order."""
-        things, self._things, self._count = self._things, {}, 0
-        return [thing for each in things.values() for thing in each]
+    def take(self, most: int | None = None) -> list[T]:
+        """All of them, or so many: workloads take turns then. Those of one workload are in their order."""
+        if most is None or most >= self._count:
+            things, self._things, self._count = self._things, OrderedDict(), 0
+            return [thing for each in things.values() for thing in each]
+        taken: list[T] = []
+        while len(taken) < most:
+            workload, things_of_one = self._things.popitem(last=False)
+            if things_of_one:
+                taken.append(things_of_one.popleft())
+            if things_of_one:
+                self._things[workload] = things_of_one
+        self._count -= len(taken)
+        return taken
