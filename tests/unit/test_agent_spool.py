@@ -14,6 +14,7 @@ import pytest
 from modelward_agent.sensor.progress import Progress
 from modelward_agent.spool.batch import CorruptBatch
 from modelward_agent.spool.folder import BatchFile, SpoolError
+from modelward_agent.spool.ranges import Range, to_ranges, within
 from modelward_agent.spool.reader import LIVE_PER_LATE
 from modelward_agent.spool.writer import SpoolWriter
 from modelward_proto.kinds import Kind
@@ -206,3 +207,11 @@ def test_foreign_files_in_the_folder_are_left_alone(spool: Callable[..., SpoolWr
         pass
     writer.write(records(1), NOTHING)
     assert [b.number for b in drain(reader_of(writer))] == [1]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "ranges"), [([], []), ([3], [(3, 3)]), ([2, 1, 3, 7, 8, 8], [(1, 3), (7, 8)]), ([5, 1], [(1, 1), (5, 5)])]
+)
+def test_ranges_hold_exactly_the_numbers(numbers: list[int], ranges: list[Range]) -> None:
+    assert to_ranges(numbers) == ranges
+    assert sorted(set(numbers)) == within(range(10), ranges)
