@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from modelward_agent.enrich.enricher import Enricher
 from modelward_agent.enrich.process_table import NO_KEY, Process, ProcessTable, Program
 from modelward_agent.sensor.constants import Flag, Trigger
 from modelward_proto.kinds import Kind
 
-from tests.unit.kernel_records import BOOT, ROOT, batch, execd, record
+from tests.unit.enriching import enricher, rows
+from tests.unit.kernel_records import ROOT, batch, execd, record
+
+__all__ = ["enricher"]
 
 SHELL = (1001, 210_000_000_000)
 CURL = (1002, 220_000_000_000)
-
-
-@pytest.fixture
-def enricher(tmp_path: Path) -> Enricher:
-    return Enricher(boot_id=BOOT, proc=tmp_path)
-
-
-def rows(enricher: Enricher, *made: Any) -> list[dict[str, Any]]:
-    return enricher.enrich(batch(*made)).to_pylist()
 
 
 def fork(parent: tuple[int, int], child: tuple[int, int], at: int, grandparent: tuple[int, int] = (1, 1)) -> Any:
