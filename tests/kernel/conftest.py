@@ -3,6 +3,7 @@ tree are looked at."""
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from modelward_agent.sensor import Sensor, records
+from modelward_agent.sensor import Sensor, pins, records
 from modelward_agent.sensor.constants import Ring, Segment
 from modelward_proto.kinds import EVENT_NAMES
 
@@ -185,6 +186,14 @@ def artifact(tmp_path: Path) -> Path:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF" + bytes(100_000))
     return path
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A folder for pins."""
+    root = pins.PINS.with_name(f"modelward-test-{os.getpid()}")
+    yield root
+    pins.remove(root)
 
 
 def of(events: list[Event], name: str, **wanted: Any) -> list[Event]:
