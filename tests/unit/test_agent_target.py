@@ -60,12 +60,15 @@ def secure_server(authority: Authority, certificate: Pair) -> StreamServer:
     )).start()
 
 
+def target_of(server: StreamServer, authority: Authority, of_agent: Pair) -> Target:
+    return Target.parse(f"127.0.0.1:{server.port}", str(authority.certificate), str(of_agent.certificate), str(of_agent.key))
+
+
 def test_mutual_tls_carries_batches(tmp_path: Path, connect: Callable[..., Client]) -> None:
     ours = Authority(tmp_path / "ours", "ours")
     server = secure_server(ours, ours.sign("collector", "DNS:localhost", "IP:127.0.0.1"))
-    cert, key = ours.sign("gpu-17", "DNS:gpu-17")
     source = Batches([1])
-    connect(server, source, Target.parse(f"127.0.0.1:{server.port}", str(ours.certificate), str(cert), str(key)))
+    connect(server, source, target_of(server, ours, ours.sign("gpu-17", "DNS:gpu-17")))
     server.wait_for(lambda: source.is_stored == [1])
     server.cut()
 
@@ -73,10 +76,7 @@ def test_mutual_tls_carries_batches(tmp_path: Path, connect: Callable[..., Clien
 def test_collector_of_a_foreign_authority_gets_nothing(tmp_path: Path, connect: Callable[..., Client]) -> None:
     ours, foreign = Authority(tmp_path / "ours", "ours"), Authority(tmp_path / "foreign", "foreign")
     server = secure_server(ours, foreign.sign("collector", "IP:127.0.0.1"))
-    cert, key = ours.sign("gpu-17", "DNS:gpu-17")
-    client = connect(
-        server, Batches([1]), Target.parse(f"127.0.0.1:{server.port}", str(ours.certificate), str(cert), str(key))
-    )
+    client = connect(server, Batches([1]), target_of(server, ours, ours.sign("gpu-17", "DNS:gpu-17")))
     server.wait_for(lambda: bool(client.problems))
     assert server.hellos == []
     server.cut()
@@ -85,10 +85,7 @@ def test_collector_of_a_foreign_authority_gets_nothing(tmp_path: Path, connect: 
 def test_collector_of_another_name_gets_nothing(tmp_path: Path, connect: Callable[..., Client]) -> None:
     ours = Authority(tmp_path / "ours", "ours")
     server = secure_server(ours, ours.sign("collector", "DNS:collector.example"))
-    cert, key = ours.sign("gpu-17", "DNS:gpu-17")
-    client = connect(
-        server, Batches([1]), Target.parse(f"127.0.0.1:{server.port}", str(ours.certificate), str(cert), str(key))
-    )
+    client = connect(server, Batches([1]), target_of(server, ours, ours.sign("gpu-17", "DNS:gpu-17")))
     server.wait_for(lambda: bool(client.problems))
     assert server.hellos == []
     server.cut()
@@ -97,12 +94,10 @@ def test_collector_of_another_name_gets_nothing(tmp_path: Path, connect: Callabl
 def test_renewed_certificate_counts_from_the_next_connection_on(tmp_path: Path, connect: Callable[..., Client]) -> None:
     ours, foreign = Authority(tmp_path / "ours", "ours"), Authority(tmp_path / "foreign", "foreign")
     server = secure_server(ours, ours.sign("collector", "IP:127.0.0.1"))
-    cert, key = foreign.sign("gpu-17", "DNS:gpu-17")
-    client = connect(
-        server, Batches([1]), Target.parse(f"127.0.0.1:{server.port}", str(ours.certificate), str(cert), str(key))
-    )
+    pair = foreign.sign("gpu-17", "DNS:gpu-17")
+    client = connect(server, Batches([1]), target_of(server, ours, pair))
     server.wait_for(lambda: bool(client.problems))
-    for old, new in zip((cert, key), ours.sign("gpu-17", "DNS:gpu-17"), strict=True):
+    for old, new in zip(pair, ours.sign("gpu-17", "DNS:gpu-17"), strict=True):
         new.replace(old)
     server.wait_for(lambda: client.source.is_stored == [1])
     server.cut()
