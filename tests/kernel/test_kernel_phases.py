@@ -151,6 +151,35 @@ os.waitpid(child, 0)
     assert (_mark(events, "runner").phase, _mark(events, "runner").scope) == (Phase.SERVE, Scope.NONE)
 
 
+def test_answers_of_one_worker_end_no_load_that_another_one_has_yet_to_end_itself(host: Host, artifact: Path) -> None:
+    body = """
+loaded, answered_ = os.pipe(), os.pipe()
+os.set_blocking(answered_[0], False)
+def loader():
+    inner = socket.create_server(("127.0.0.1", 0))
+    load()
+    os.write(loaded[1], b"x")
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        # It computes: that its load goes on is in doubt, and for longer than a doubt may last.
+        try:
+            os.read(answered_[0], 1)
+            break
+        except BlockingIOError:
+            pass
+    mark("tail")
+child = fork(loader)
+os.read(loaded[0], 1)
+quiet()
+for _ in range(10):
+    answer()
+    time.sleep(0.03)
+os.write(answered_[1], b"x")
+os.waitpid(child, 0)
+"""
+    assert _mark(_run_server(host, body, artifact), "tail").scope == Scope.TAIL
+
+
 def test_a_server_started_by_one_that_serves_starts_itself(host: Host, artifact: Path, tmp_path: Path) -> None:
     script = tmp_path / "uvicorn"
     script.write_text("import os, sys\nos.close(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT))\n")
