@@ -84,9 +84,9 @@ static __noinline int used_artifact(struct task_struct *task, struct mw_task *t,
 	}
 	l = process_of(task, t);
 	/* Of a model in several files the process is known to have the first one. */
-	if (known->loader != task->tgid && (l->inherited || !has_model(&l->models, j.inode, j.device)))
-		load_found(task, t, l, file, trigger);
-	return 0;
+	if (!l->inherited && l->models.count && (known->loader == task->tgid || has_model(&l->models, j.inode, j.device)))
+		return 0;
+	return load_found(task, t, l, file, trigger);
 }
 
 /* A task is about to read or map a file: that keeps its load open, if it is an artifact of it. */
