@@ -1,6 +1,7 @@
 """(i) An agent that starts beside servers that run: from the start of its process until the last of theirs is tagged.
 
-Every round is a first start: nothing of an earlier agent is left in the kernel, so that the whole kernel side is loaded and checked.
+Every round is a first start: nothing of an earlier agent is left in the kernel, so that all of the kernel side is loaded and
+checked.
 """
 
 from __future__ import annotations
