@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 
 from modelward_agent.control import MAX_BACKLOG, Channel
 from modelward_agent.enrich.enricher import Enricher
-from modelward_agent.identity.recogniser import Recogniser
+from modelward_agent.identity.artifact import Artifact
+from modelward_agent.identity.recogniser import Opened, Recogniser
 from modelward_agent.identity.resolver import Resolver, identity_record
 from modelward_agent.identity.unfinished import Unfinished
 from modelward_agent.spool.batch import SpooledBatch
@@ -18,15 +21,18 @@ class Naming:
     """The enricher, and what works out of its sight; results go through ``channel``."""
 
     def __init__(
-        self, channel: Channel, enricher: Enricher, resolver: Resolver, recogniser: Recogniser, unfinished: Unfinished
+        self, channel: Channel, enricher: Enricher, resolver: Resolver, recogniser: Recogniser, folder: Path, boot_id: str
     ) -> None:
+        """``folder``: where is kept what a sender that crashes was not through with."""
         self._channel = channel
         self._enricher = enricher
         self._resolver = resolver
         self._recogniser = recogniser
-        self._unfinished = unfinished
-        for artifact in unfinished.load():
+        self._unfinished = Unfinished(folder / "unfinished", boot_id, Artifact)
+        self._unrecognised = Unfinished(folder / "unrecognised", boot_id, Opened)
+        for artifact in self._unfinished.load():
             resolver.submit(artifact)
+        recogniser.submit(self._unrecognised.load())
 
     @property
     def processes(self) -> int:
@@ -47,7 +53,7 @@ class Naming:
         self._recogniser.submit(opened)
         self._recogniser.pass_over(passed_over)
         # Before it can be stored: then nobody reads this batch again.
-        self._unfinished.save(self._resolver.unfinished())
+        self._keep()
         return rows
 
     def tell(self) -> None:
@@ -65,13 +71,17 @@ class Naming:
                                             for each in found[first : first + LATE_AT_ONCE]])
         self._channel.flush()
         if not self._channel.backlog:
-            self._unfinished.save(self._resolver.unfinished())
+            self._keep()
 
     def close(self) -> None:
         """End the processes that work for it."""
         self._recogniser.close()
         self._resolver.close()
         self._enricher.close()
+
+    def _keep(self) -> None:
+        self._unfinished.save(self._resolver.unfinished())
+        self._unrecognised.save(self._recogniser.unfinished())
 
     def _forgotten(self) -> list[str]:
         count = self._enricher.evicted

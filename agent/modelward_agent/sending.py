@@ -20,7 +20,6 @@ from modelward_agent.control import MAX_BACKLOG, Channel, ChannelClosed
 from modelward_agent.enrich.enricher import Enricher
 from modelward_agent.identity.recogniser import Recogniser
 from modelward_agent.identity.resolver import Resolver
-from modelward_agent.identity.unfinished import Unfinished
 from modelward_agent.naming import Naming
 from modelward_agent.sensor import records
 from modelward_agent.settings import AgentSettings
@@ -63,8 +62,7 @@ class Sender:
         folder = Folder(Path(begin["spool"]), self._epoch)
         self._lock = _lock(folder.path / "sender.lock")
         self._reader = SpoolReader(folder, layout)
-        unfinished = Unfinished(folder.path / "unfinished", begin["boot_id"])
-        self._naming = Naming(channel, enricher, resolver, recogniser, unfinished)
+        self._naming = Naming(channel, enricher, resolver, recogniser, folder.path, begin["boot_id"])
         self._status: dict[str, Any] = begin["status"]
         self._doors_sent: list[dict[str, Any]] = []
         self._kinds: dict[int, dict[str, int]] = {}

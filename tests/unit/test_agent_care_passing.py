@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -67,7 +68,9 @@ def readers(sender: int) -> list[int]:
     """Processes that read an artifact for this sender."""
     found = []
     for thread in Path(f"/proc/{sender}/task").iterdir():
-        found += [int(pid) for pid in (thread / "children").read_text().split()]
+        # A thread may have ended.
+        with contextlib.suppress(OSError):
+            found += [int(pid) for pid in (thread / "children").read_text().split()]
     return found
 
 
@@ -126,14 +129,14 @@ def test_model_whose_batch_is_stored_is_named_by_the_sender_that_comes_after_a_c
 
 
 def test_what_is_still_to_be_identified_comes_back_as_it_was(tmp_path: Path) -> None:
-    kept = Unfinished(tmp_path / "unfinished", "boot")
+    kept = Unfinished(tmp_path / "unfinished", "boot", Artifact)
     assert kept.load() == []
     both = [artifact(7), artifact(8, b"/srv/\xff\n.gguf")]
     kept.save(both)
-    assert Unfinished(tmp_path / "unfinished", "boot").load() == both
-    assert Unfinished(tmp_path / "unfinished", "another boot").load() == []
+    assert Unfinished(tmp_path / "unfinished", "boot", Artifact).load() == both
+    assert Unfinished(tmp_path / "unfinished", "another boot", Artifact).load() == []
     kept.save([artifact(instance) for instance in range(1000)])
-    assert [each.instance for each in Unfinished(tmp_path / "unfinished", "boot").load()] == list(range(744, 1000))
+    assert [each.instance for each in Unfinished(tmp_path / "unfinished", "boot", Artifact).load()] == list(range(744, 1000))
 
 
 @pytest.mark.parametrize("content", [
@@ -142,7 +145,7 @@ def test_what_is_still_to_be_identified_comes_back_as_it_was(tmp_path: Path) -> 
 ])
 def test_damaged_file_of_the_unfinished_is_forgotten(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "unfinished").write_bytes(content)
-    assert Unfinished(tmp_path / "unfinished", "boot").load() == []
+    assert Unfinished(tmp_path / "unfinished", "boot", Artifact).load() == []
 
 
 def test_resolver_knows_what_it_has_not_answered_and_takes_an_instance_once(tmp_path: Path) -> None:

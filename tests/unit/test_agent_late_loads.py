@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from modelward_agent import unbegun
+from modelward_agent import supervise, unbegun
 from modelward_agent.drainer import Drainer
 from modelward_agent.unbegun import Load, Unbegun
 
+from tests.unit.identity_files import write_gguf
+from tests.unit.stream_server import StreamServer
+from tests.unit.test_agent_care_passing import readers
+from tests.unit.test_agent_channel_faults import asked_for, opens, said
 from tests.unit.test_agent_drainer import LISTENING, FakeSensor, turn
 from tests.unit.test_agent_drainer import agent as scripted
+from tests.unit.test_agent_sender import Agent
 
 __all__ = ["scripted"]
 
@@ -73,6 +82,40 @@ def test_what_finds_no_room_is_counted_and_is_of_the_workload_that_has_most(monk
     for _ in range(3):
         waiting.give(kernel.take)
     assert Counter(each[4] for each in kernel.taken) == {7: 99, 8: 1}
+
+
+def test_what_was_not_looked_into_when_the_sender_was_killed_is_looked_into_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its batch is stored by then, and nobody reads it again."""
+    monkeypatch.setattr(supervise, "FIRST_BACKOFF_S", 0.01)
+    blob, server = write_gguf(tmp_path / "blob"), StreamServer().start()
+    agent = Agent(tmp_path / "state", server.port)
+    stopped: set[int] = set()
+    try:
+        agent.turn(lambda: agent.sender.stream_up)
+        first = agent.sender.pid
+        assert first is not None
+
+        def held() -> bool:
+            for pid in readers(first):
+                if b"recognition_worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGSTOP)
+                    stopped.add(pid)
+            return agent.writer.ledger.count("stored", "file_open") == 1 and bool(stopped)
+
+        agent.feed(opens(blob))
+        agent.turn(held, timeout_s=120)
+        agent.kill_sender()
+        assert said(agent.sensor) == []
+        agent.turn(lambda: said(agent.sensor) == asked_for(blob), timeout_s=120)
+    finally:
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        agent.sender.stop(0.0)
+        agent.writer.close()
+        server.cut()
 
 
 TELLING = LISTENING + """

@@ -303,18 +303,18 @@ def test_one_that_is_slow_and_alone_is_hashed_to_its_end(monkeypatch: pytest.Mon
 
 
 def test_what_is_unfinished_of_a_quiet_workload_outlives_a_crash_beside_a_loud_one(tmp_path: Path) -> None:
-    kept = Unfinished(tmp_path / "unfinished", "boot")
+    kept = Unfinished(tmp_path / "unfinished", "boot", Artifact)
     kept.save([opened(1, "honest"), *(opened(instance, "greedy") for instance in range(2, 2000))])
-    found = Unfinished(tmp_path / "unfinished", "boot").load()
+    found = Unfinished(tmp_path / "unfinished", "boot", Artifact).load()
     assert found[0] == opened(1, "honest")
     assert [each.instance for each in found[1:]] == list(range(2000 - 255, 2000))
 
 
 def test_what_an_older_version_left_unfinished_is_read(tmp_path: Path) -> None:
     path = tmp_path / "unfinished"
-    Unfinished(path, "boot").save([opened(1, "")])
+    Unfinished(path, "boot", Artifact).save([opened(1, "")])
     path.write_text(path.read_text().replace(', "workload": ""', ""))
-    assert Unfinished(path, "boot").load() == [opened(1, "")]
+    assert Unfinished(path, "boot", Artifact).load() == [opened(1, "")]
 
 
 def test_readers_that_hang_for_one_workload_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ when its size or times have changed, which is looked for after a while, or as so
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
@@ -40,6 +41,9 @@ _SETTLED_S = 300.0
 _FOUND = 4096
 _SAME = 64
 """Openers of one file that is being looked at."""
+_SHOWN = 256
+_TOLD_S = 10.0
+"""So long after a model was given back the load that begins with it may still be on its way here."""
 
 File = tuple[int, int]
 """Device, as the kernel numbers it, and inode."""
@@ -110,6 +114,7 @@ class Recogniser:
         self._line: Turns[_Workload] = Turns(self._lock, each=1, together=_WORKLOADS)
         self._workloads: OrderedDict[str, _Workload] = OrderedDict()
         self._found: Shares[Opened] = Shares(_FOUND)
+        self._told: deque[tuple[float, Opened]] = deque(maxlen=_SHOWN)
         self._kept = 0
         self._closing = threading.Event()
         self._worker: WorkerProcess | None = None
@@ -139,7 +144,20 @@ class Recogniser:
     def found(self) -> list[Opened]:
         """What was found to be a model since the last call, with the device and inode of each."""
         with self._lock:
-            return self._found.take()
+            found = self._found.take()
+            self._told += [(self._now(), opened) for opened in found]
+            return found
+
+    def unfinished(self) -> list[Opened]:
+        """Of what was submitted, that for which a recogniser after a crash would have to be asked anew: the latest of each
+        workload."""
+        with self._lock:
+            while self._told and self._told[0][0] < self._now() - _TOLD_S:
+                self._told.popleft()
+            busy = [workload for workload in self._workloads.values() if workload.openers]
+            each = max(1, _SHOWN // max(1, len(busy)))
+            waiting = [opened for workload in busy for opened in _last(workload.openers, each)]
+            return [*(opened for _, opened in self._told), *self._found, *waiting]
 
     def problems(self) -> list[str]:
         """What whoever looks after the host should know, in words."""
@@ -173,6 +191,8 @@ class Recogniser:
             self._forget_workloads()
         self._workloads.move_to_end(opened.workload)
         if (openers := workload.openers.get(opened.file)) is not None:
+            if opened in openers:
+                return
             if len(openers) < _SAME:
                 openers.append(opened)
             else:
@@ -289,3 +309,9 @@ class Recogniser:
                 "path": escape(opened.path)})
             for each in openers:
                 self._found.add(each.workload, replace(each, device=looked.device, inode=looked.inode))
+
+
+def _last(openers: OrderedDict[tuple[int, int, bytes], list[Opened]], most: int) -> list[Opened]:
+    """So many, in their order."""
+    latest = itertools.islice(itertools.chain.from_iterable(map(reversed, reversed(openers.values()))), most)
+    return [*latest][::-1]

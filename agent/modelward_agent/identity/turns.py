@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -111,6 +112,9 @@ class Shares(Generic[T]):
 
     def __len__(self) -> int:
         return self._count
+
+    def __iter__(self) -> Iterator[T]:
+        return (thing for each in self._things.values() for thing in each)
 
     def add(self, workload: str, thing: T) -> None:
         self._things.setdefault(workload, deque()).append(thing)
