@@ -165,4 +165,10 @@ def test_a_server_that_starts_itself_again_and_again_takes_all_the_time(monkeypa
     inspector, workload = Inspector(walks=Unasked(Path("/proc"))), Workload()
     taken = sum(inspector.look(workload, (number, 1)) for number in range(1000))
     assert taken <= inspection._LOOKS
-    assert sum(inspector.look(Workload(), (number, 1)) for number in range(1000)) < 250
+    assert sum(inspector.look(Workload(id=str(number)), (number, 1)) for number in range(1000)) < 250
+
+
+def test_groups_of_one_container_are_looked_at_as_often_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Inspector, "_look", lambda *_: None)
+    inspector = Inspector(walks=Unasked(Path("/proc")))
+    assert sum(inspector.look(Workload(id="container:a"), (number, 1)) for number in range(1000)) <= inspection._LOOKS

@@ -125,8 +125,36 @@ def test_of_a_workload_only_some_kinds_are_looked_at_then_one_a_minute(
     kinds = [of(line=f"python {'x' * number}.py") for number in range(50)]
     assert sum(walks.ask(workload, each, ROOT, b"") for each in kinds) == walking._WALKS
     assert walks.ask(other, of(), ROOT, b"")
-    workload.walk_at = 0.0  # a minute later
+    walks._allowance._taken["a"] = walking._WALKS, 0.0  # a minute later
     assert sum(walks.ask(workload, each, ROOT, b"") for each in kinds[10:]) == 1
+
+
+def test_groups_of_one_container_share_what_is_looked_for(
+    walking_of: Callable[..., Walks], worker: type[Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walking, "_WAITING_EACH", 1000)
+    walks, groups = walking_of(), [Workload(id="container:a") for _ in range(50)]
+    asked = [walks.ask(group, of(line=f"python {'x' * number}.py"), ROOT, b"") for number, group in enumerate(groups)]
+    assert sum(asked) == walking._WALKS
+
+
+def test_what_was_found_in_one_group_of_a_container_holds_for_the_next_one(
+    walking_of: Callable[..., Walks], worker: type[Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walks, first, second, other = walking_of(), *(Workload(id=name) for name in ("container:a", "container:a", "container:b"))
+    assert walks.ask(first, of(), ROOT, b"")
+    assert not walks.ask(second, of(), (2, 1), b""), "it is being looked for"
+    wait(walks, 1)
+    assert walks.ask(second, of(), (2, 1), b"")
+    [(key, walked)] = wait(walks, 1)
+    assert (key, walked.workload, walked.runtime and walked.runtime.name) == ((2, 1), second, "uvicorn")
+    assert walks.ask(other, of(), (3, 1), b"")
+    wait(walks, 1)
+    assert worker.asked == [("container:a", 1), ("container:b", 3)]
+    monkeypatch.setattr(walking, "_FOUND_S", 0.0)
+    assert walks.ask(Workload(id="container:a"), of(), (4, 1), b""), "it was long ago"
+    wait(walks, 1)
+    assert worker.asked[2:] == [("container:a", 4)]
 
 
 def test_many_workloads_together_have_a_share_of_the_time(walking_of: Callable[..., Walks], worker: type[Worker]) -> None:
@@ -148,7 +176,7 @@ def test_looks_that_hang_pause_those_of_their_own_workload_for_longer_each_time_
         assert not walks.ask(Workload(id="bad"), of(), (3, 1), b""), "another group of the same container"
         pause_s = walks._paused["bad"][1]
         walks._paused["bad"] = 0.0, pause_s  # later
-        bad.walk_at = 0.0
+        walks._allowance._taken.clear()
         pauses.append(pause_s)
     assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600]
     assert walks.ask(good, of(), ROOT, b"")

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelward_agent.enrich.allowance import Allowance
 from modelward_agent.enrich.gpus import held_gpus
 from modelward_agent.enrich.proc_files import ProcFiles
 from modelward_agent.enrich.process_table import NO_PROGRAM, Key, Program
@@ -50,6 +51,7 @@ class Inspector:
         self._answers: queue.SimpleQueue[tuple[Key, Findings]] = queue.SimpleQueue()
         self._threads: dict[str, threading.Thread] = {}
         """The last one of each workload, while it runs."""
+        self._allowance = Allowance(_LOOKS, _RARELY_S)
         self._left_s = _BURST_S
         self._counted_at = time.monotonic()
 
@@ -59,14 +61,14 @@ class Inspector:
         self._left_s = min(_BURST_S, self._left_s + (now - self._counted_at) * _SHARE)
         self._counted_at = now
         self._threads = {of: thread for of, thread in self._threads.items() if thread.is_alive()}
-        if self._left_s <= 0 or now < workload.look_at or workload.id in self._threads or len(self._threads) >= _HANGING:
+        if self._left_s <= 0 or workload.id in self._threads or len(self._threads) >= _HANGING:
+            return False
+        if not self._allowance.allows(workload.id, now):
             return False
         of = kind(workload, key, program, self._files.mounts(key[0]), ready=ready)
         if not self._walks.ask(workload, of, key, program.asked):
             return False
-        workload.looks += 1
-        if workload.looks >= _LOOKS:
-            workload.look_at = now + _RARELY_S
+        self._allowance.take(workload.id, now)
         thread = threading.Thread(target=self._look, args=(workload, key), name="gpus", daemon=True)
         self._threads[workload.id] = thread
         thread.start()

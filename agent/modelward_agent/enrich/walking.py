@@ -6,7 +6,8 @@ hung waits longer each time. Those of one workload that cannot be ended are few,
 
 Starting one costs some 60 ms of CPU at the lowest priority. So processes of one kind are looked at once when they start and once
 when they have loaded: the same program, command line (numbers in it aside, which are ports, pipes and tokens) and mount
-namespace, the workload's first process apart from others. And of a workload only some kinds, then one a minute.
+namespace, the workload's first process apart from others. And of a workload only some kinds, then one a minute: what was found
+of a kind in one group of a container holds for its other groups, too, for a while.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modelward_agent.enrich.allowance import Allowance
 from modelward_agent.enrich.process_table import Key, Program
 from modelward_agent.enrich.runtime import Runtime
 from modelward_agent.enrich.runtime_names import FRAMEWORKS
@@ -39,6 +41,7 @@ _WAITING, _WAITING_EACH = 256, 4
 _WALKS = 8
 _RARELY_S = 60.0
 _KINDS = 256
+_FOUND, _FOUND_S = 4096, 600.0
 _BURST, _EVERY_S = 64, 2.0
 """So many looks at once, and in the long run one in so many seconds."""
 _PAUSE_S, _LONGEST_PAUSE_S = 60.0, 3600.0
@@ -66,6 +69,7 @@ class Walked:
 @dataclass(frozen=True, slots=True)
 class _Walk:
     workload: Workload
+    owner: str
     kind: Kind
     key: Key
     asked: bytes
@@ -80,7 +84,13 @@ class Walks:
         self._silence_s = silence_s
         self._lock = threading.RLock()
         self._turns: Turns[_Walk] = Turns(self._lock, each=_WAITING_EACH, together=_WAITING)
-        self._answers: queue.SimpleQueue[tuple[Key, Walked]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[str, Key, Walked]] = queue.SimpleQueue()
+        """With the name by which the workload was asked for."""
+        self._allowance = Allowance(_WALKS, _RARELY_S)
+        self._asked: set[tuple[str, Kind]] = set()
+        """What is being looked for."""
+        self._found: OrderedDict[tuple[str, Kind], tuple[Runtime, float]] = OrderedDict()
+        """What processes of a kind run, and when that was found."""
         self._paused: OrderedDict[str, tuple[float, float]] = OrderedDict()
         """Of workloads whose looks hung: until when none is begun, and how long that is."""
         self._thread: threading.Thread | None = None
@@ -96,22 +106,26 @@ class Walks:
         now = time.monotonic()
         self._left = min(float(_BURST), self._left + (now - self._counted_at) / _EVERY_S)
         self._counted_at = now
+        known = self._found.get((workload.id, of))
+        if known is not None and now - known[1] < _FOUND_S:
+            self._remember(workload, of)
+            self._answers.put((workload.id, key, Walked(workload, of, known[0])))
+            return True
+        if (workload.id, of) in self._asked or not self._allowance.allows(workload.id, now):
+            return False
         with self._lock:
-            if self._left < 1 or now < workload.walk_at or now < self._paused.get(workload.id, (0.0, 0.0))[0]:
+            if self._left < 1 or now < self._paused.get(workload.id, (0.0, 0.0))[0]:
                 return False
-            walk = _Walk(workload, of, key, asked)
+            walk = _Walk(workload, workload.id, of, key, asked)
             lost = self._turns.add(workload.id, walk)
         if lost is walk:
             return False
         if lost is not None:
-            self._answers.put((lost.key, Walked(lost.workload, lost.kind, None)))
+            self._answers.put((lost.owner, lost.key, Walked(lost.workload, lost.kind, None)))
         self._left -= 1
-        workload.walks += 1
-        if workload.walks >= _WALKS:
-            workload.walk_at = now + _RARELY_S
-        workload.kinds[of] = None
-        if len(workload.kinds) > _KINDS:
-            del workload.kinds[next(iter(workload.kinds))]
+        self._allowance.take(workload.id, now)
+        self._asked.add((workload.id, of))
+        self._remember(workload, of)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="inspection", daemon=True)
             self._thread.start()
@@ -121,12 +135,25 @@ class Walks:
         """What was found since the last call, and of which processes."""
         found: list[tuple[Key, Walked]] = []
         while not self._answers.empty():
-            key, walked = self._answers.get()
+            owner, key, walked = self._answers.get()
+            of = (owner, walked.kind)
             if walked.runtime is None:
                 walked.workload.kinds.pop(walked.kind, None)
             else:
                 found.append((key, walked))
+                if of in self._asked:
+                    self._found[of] = walked.runtime, time.monotonic()
+                    self._found.move_to_end(of)
+                    if len(self._found) > _FOUND:
+                        self._found.popitem(last=False)
+            self._asked.discard(of)
         return found
+
+    @staticmethod
+    def _remember(workload: Workload, of: Kind) -> None:
+        workload.kinds[of] = None
+        if len(workload.kinds) > _KINDS:
+            del workload.kinds[next(iter(workload.kinds))]
 
     def close(self) -> None:
         """End it; what waits is not looked at."""
@@ -155,7 +182,7 @@ class Walks:
             except Exception:
                 # The thread outlives whatever one look does.
                 log.exception("a process is not looked at")
-            self._answers.put((walk.key, Walked(walk.workload, walk.kind, runtime)))
+            self._answers.put((owner, walk.key, Walked(walk.workload, walk.kind, runtime)))
 
     def _look(self, walk: _Walk, owner: str) -> Runtime | None:
         """Raises WorkerFailed, OSError, KeyError, TypeError, ValueError."""

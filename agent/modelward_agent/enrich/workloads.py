@@ -51,15 +51,8 @@ class Workload:
     runtime: str = ""
     runtime_version: str = ""
     gpus: str = ""
-    looks: int = 0
-    look_at: float = 0.0
-    """After many looks at its processes: not before then."""
     kinds: dict[Kind, None] = field(default_factory=dict)
-    """Of its processes, those of which it is known what they run."""
-    walks: int = 0
-    """So often that was looked for."""
-    walk_at: float = 0.0
-    """After several times: not before then."""
+    """Of its processes, those of which it is known what they run, or is being looked for."""
     gpu_holders: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     model_folders: dict[bytes, None] = field(default_factory=dict)
 
