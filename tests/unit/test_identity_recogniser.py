@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from modelward_agent.identity import recogniser as recognisers
 from modelward_agent.identity.recogniser import Opened, Recogniser
 
 from tests.unit import fuse_server
@@ -166,3 +168,64 @@ def test_closing_does_not_wait_for_what_is_left(asked: Asked, tmp_path: Path) ->
     began = time.monotonic()
     asked.recogniser.close()
     assert time.monotonic() - began < 5
+
+
+@pytest.fixture
+def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recogniser]:
+    """One whose thread does nothing."""
+    monkeypatch.setattr(Recogniser, "_run", lambda self: None)
+    made = Recogniser()
+    yield made
+    made.close()
+
+
+def look(recogniser: Recogniser, file: Opened, format: str = "") -> None:
+    """A worker looked at a file."""
+    with recogniser._lock:
+        recogniser._submit(file)
+        workload = recogniser._workloads[file.workload]
+        if file.file in workload.openers:
+            workload.waiting.clear()
+            answer = {"stamp": [100, 1, 1], "format": format, "device": file.device, "inode": file.inode}
+            recogniser._take(workload, file, answer)
+
+
+def unlooked(of: str, inode: int, path: bytes = b"/x") -> Opened:
+    return Opened(1, 1, 1, 7, path, b"", 5, inode, of)
+
+
+def test_what_is_written_costs_as_much_as_is_written_however_many_workloads_there_are(still: Recogniser) -> None:
+    for number in range(4000):
+        look(still, unlooked(str(number), number + 1))
+    files = [(5, inode) for inode in range(100_000, 100_512)]
+    began = time.thread_time()
+    for _ in range(100):
+        still.written(files)
+    # A million times a dictionary is looked into where each workload is asked for each file: some 20 s.
+    assert time.thread_time() - began < 2
+    assert still._kept == 4000
+
+
+def test_what_was_written_is_forgotten_for_every_workload_that_had_it_looked_into(still: Recogniser) -> None:
+    for of in "abc":
+        for inode in (0, 1, 2):
+            look(still, unlooked(of, inode))
+    still.written([(5, 1), (5, 9)])
+    assert [[file[1] for file in workload.looked] for workload in still._workloads.values()] == [[0, 2]] * 3
+    assert (still._kept, still._lookers) == (6, {(5, 2): {"a", "b", "c"}})
+
+
+def test_what_is_kept_is_bounded_and_accounted_for(still: Recogniser, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"_KEPT_EACH": 6, "_KEPT": 20, "_WORKLOADS": 8}.items():
+        monkeypatch.setattr(recognisers, name, value)
+    chance = random.Random(7)
+    for step in range(3000):
+        of, inode = str(chance.randrange(12)), chance.randrange(10)
+        look(still, unlooked(of, inode, b"/%d" % chance.randrange(3)))
+        if step % 7 == 0:
+            still.written([(5, chance.randrange(1, 10))])
+        held = {(name, file) for name, workload in still._workloads.items() for file in workload.looked}
+        assert still._kept == len(held) <= 20
+        assert {(name, file) for file, names in still._lookers.items() for name in names} == {
+            (name, file[:2]) for name, file in held if file[1]}
+        assert len(still._workloads) <= 8

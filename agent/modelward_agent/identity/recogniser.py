@@ -116,6 +116,8 @@ class Recogniser:
         self._found: Shares[Opened] = Shares(_FOUND)
         self._told: deque[tuple[float, Opened]] = deque(maxlen=_SHOWN)
         self._kept = 0
+        self._lookers: dict[File, set[str]] = {}
+        """Workloads for which something is kept of a file, unless it is known by its name alone."""
         self._closing = threading.Event()
         self._worker: WorkerProcess | None = None
         self.passed_over = 0
@@ -137,9 +139,9 @@ class Recogniser:
         """These were opened for writing: what they held says nothing any more."""
         with self._lock:
             for device, inode in files:
-                for workload in self._workloads.values():
-                    if workload.looked.pop((device, inode, b""), None) is not None:
-                        self._kept -= 1
+                for name in tuple(self._lookers.get((device, inode), ())):
+                    del self._workloads[name].looked[device, inode, b""]
+                    self._unkeep(name, (device, inode, b""))
 
     def found(self) -> list[Opened]:
         """What was found to be a model since the last call, with the device and inode of each."""
@@ -229,7 +231,8 @@ class Recogniser:
             return
         for name, workload in self._workloads.items():
             if not workload.openers:
-                self._kept -= len(workload.looked)
+                for file in workload.looked:
+                    self._unkeep(name, file)
                 del self._workloads[name]
                 return
 
@@ -293,22 +296,36 @@ class Recogniser:
             return
         before = workload.looked.get(opened.file)
         self.looks += before is None or before.stamp != stamp
-        self._kept += before is None
+        if before is None:
+            self._keep(opened.workload, opened.file)
         looked = _Looked(stamp, str(answer["format"])[:32], self._now() + _SETTLED_S, int(answer["device"]), int(answer["inode"]))
         workload.looked[opened.file] = looked
         workload.looked.move_to_end(opened.file)
         if len(workload.looked) > _KEPT_EACH:
-            workload.looked.popitem(last=False)
-            self._kept -= 1
+            self._unkeep(opened.workload, workload.looked.popitem(last=False)[0])
         if self._kept > _KEPT:
-            max(self._workloads.values(), key=lambda each: len(each.looked)).looked.popitem(last=False)
-            self._kept -= 1
+            most, greedy = max(self._workloads.items(), key=lambda each: len(each[1].looked))
+            self._unkeep(most, greedy.looked.popitem(last=False)[0])
         if looked.format and looked.inode:
             log.info("a file is a model by its content", extra={
                 "workload": opened.workload, "format": escape(looked.format.encode("utf-8", "surrogateescape")),
                 "path": escape(opened.path)})
             for each in openers:
                 self._found.add(each.workload, replace(each, device=looked.device, inode=looked.inode))
+
+    def _keep(self, name: str, file: tuple[int, int, bytes]) -> None:
+        """Something is kept of a file for this workload."""
+        self._kept += 1
+        if file[1]:
+            self._lookers.setdefault(file[:2], set()).add(name)
+
+    def _unkeep(self, name: str, file: tuple[int, int, bytes]) -> None:
+        """Nothing is any more."""
+        self._kept -= 1
+        if file[1]:
+            self._lookers[file[:2]].discard(name)
+            if not self._lookers[file[:2]]:
+                del self._lookers[file[:2]]
 
 
 def _last(openers: OrderedDict[tuple[int, int, bytes], list[Opened]], most: int) -> list[Opened]:
