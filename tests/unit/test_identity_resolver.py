@@ -245,6 +245,33 @@ def test_a_model_of_a_process_that_is_gone_is_not_found(resolver: Resolver, tmp_
     assert identify(resolver, told).digest == sha256sum(made)
 
 
+def test_a_disk_that_hangs_holds_up_the_sender_or_a_name(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    resolver = Resolver(known=tmp_path / "state/known")
+    os.mkfifo(tmp_path / "state/known")  # opening it waits for a reader
+    made = write_gguf(tmp_path / "m.gguf")
+    time.sleep(0.15)  # until its stamp stands for its content
+    found: list[tuple[Artifact, Identity]] = []
+
+    def ask() -> None:
+        resolver.submit(artifact(made))
+        found.extend(wait(resolver))
+        while not resolver._known._writing.locked():
+            time.sleep(0.01)
+        resolver.submit(artifact(made, 2))
+        resolver.results()
+
+    sender = threading.Thread(target=ask, daemon=True)
+    sender.start()
+    sender.join(60)
+    held_up = sender.is_alive()
+    reader = os.open(tmp_path / "state/known", os.O_RDONLY | os.O_NONBLOCK)
+    resolver.close()
+    os.close(reader)
+    assert not held_up
+    assert [identity.digest for _, identity in found] == [sha256sum(made)]
+
+
 def test_a_path_with_hostile_bytes_is_not_inert(resolver: Resolver, tmp_path: Path) -> None:
     made = Path(os.fsdecode(os.fsencode(tmp_path) + b"/m\n<b>\x1b[31m\xff'\".gguf"))
     shutil.copy(write_gguf(tmp_path / "m.gguf", name="evil\x1b[2J\u202ename"), made)

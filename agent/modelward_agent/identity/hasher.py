@@ -153,6 +153,7 @@ class Hasher:
                 hashed, read = hashed + read, 0
                 with self._changed:
                     remember(load, self._known, found[int(answer["of"])], str(answer["digest"]))
+                self._known.save()
             elif "error" in answer:
                 raise WorkerFailed(str(answer["error"]))
             if time.monotonic() - looked > _LOOK_S:

@@ -7,10 +7,13 @@ Workloads choose what files say of themselves, so entries are bounded in number 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
 import re
+import threading
+import time
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +33,8 @@ _DISK = 2 * _MEMORY + (1 << 20)
 """Bytes of the file. When it is written anew it holds what is in memory, and half of it is free again."""
 _ENTRY = 1 << 16
 """Bytes of one entry; of a larger one only the digest is kept."""
+_RETRY_S = 60.0
+"""After a disk refused, it is left alone for so long."""
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -42,7 +47,7 @@ class Content:
 
 
 class Known:
-    """A cache in memory, and of what was hashed a file that lines are added to. Not for use by several threads at once."""
+    """A cache in memory, and of what was hashed a file that :meth:`save` adds lines to. May be used by several threads."""
 
     def __init__(self, path: Path | None, boot_id: str = "") -> None:
         """``path``: None keeps nothing on disk."""
@@ -51,6 +56,13 @@ class Known:
         self._contents: OrderedDict[Stamp, Content] = OrderedDict()
         self._sizes: dict[Stamp, int] = {}
         self._bytes = 0
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        """Held over what the disk does; never by whoever holds the other one."""
+        self._unwritten: list[bytes] = []
+        self._anew = False
+        """What is on disk is not to be added to, but to be replaced by what is in memory."""
+        self._again_at = 0.0
         self._lines = 0
         self._written = 0
         if path is not None:
@@ -61,11 +73,38 @@ class Known:
         return self._contents.get(stamp, Content())
 
     def put(self, stamp: Stamp, content: Content) -> None:
-        """Remember it; on disk too once it has a digest."""
-        before = self.get(stamp).digest
-        line = self._keep(stamp, content)
-        if self._path is not None and content.digest and content.digest != before:
-            self._append(self._path, line)
+        """Remember it; on disk too with the next :meth:`save`, once it has a digest. Does not wait for the disk."""
+        with self._lock:
+            before = self.get(stamp).digest
+            line = self._keep(stamp, content)
+            if self._path is not None and content.digest and content.digest != before and not self._anew:
+                self._unwritten.append(line)
+
+    def save(self) -> None:
+        """Write down what is new. The disk may make this wait: not for somebody who holds a lock that others need."""
+        if self._path is None:
+            return
+        with self._writing:
+            if time.monotonic() < self._again_at:
+                return
+            with self._lock:
+                lines, self._unwritten = self._unwritten, []
+                if not lines and not self._anew:
+                    return
+                size = sum(len(line) + 1 for line in lines)
+                anew = self._anew or self._lines > 2 * _KEPT or self._written + size > _DISK
+                hashed = [(stamp, content) for stamp, content in self._contents.items() if content.digest] if anew else []
+                self._anew = False
+            try:
+                if anew:
+                    self._rewrite(self._path, [self._line(*each) for each in hashed])
+                else:
+                    self._append(self._path, lines)
+            except OSError as e:
+                log.debug("what was found in artifacts cannot be written down", extra={"reason": e.strerror})
+                with self._lock:
+                    self._unwritten, self._anew = [], True
+                self._again_at = time.monotonic() + _RETRY_S
 
     def _keep(self, stamp: Stamp, content: Content) -> bytes:
         """Remember it in memory; the longest unused go when there are too many, or they are too large. Returns its line."""
@@ -80,36 +119,30 @@ class Known:
             self._bytes -= self._sizes.pop(self._contents.popitem(last=False)[0])
         return line
 
-    def _append(self, path: Path, line: bytes) -> None:
-        if self._lines > 2 * _KEPT or self._written + len(line) + 1 > _DISK:
-            self._rewrite(path)
-            return
+    def _append(self, path: Path, lines: list[bytes]) -> None:
+        """Raises OSError. A line that is torn by a full disk is no JSON; the next one begins a line of its own."""
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as e:
-            log.debug("what was found in an artifact cannot be written down", extra={"reason": e.strerror})
-            return
-        try:
-            # A line that is torn by a full disk is no JSON; the next one begins a line of its own.
-            self._written += os.write(fd, b"\n" + line)
-            self._lines += 1
-        except OSError as e:
-            log.debug("what was found in an artifact cannot be written down", extra={"reason": e.strerror})
+            text = b"".join(b"\n" + line for line in lines)
+            written = os.write(fd, text)
+            self._written += written
+            self._lines += len(lines)
+            if written < len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(fd)
 
-    def _rewrite(self, path: Path) -> None:
+    def _rewrite(self, path: Path, lines: list[bytes]) -> None:
+        """Raises OSError."""
         scratch = path.with_name(path.name + ".tmp")
-        hashed = [self._line(stamp, content) for stamp, content in self._contents.items() if content.digest]
         try:
-            self._written = scratch.write_bytes(b"\n".join(hashed))
+            written = scratch.write_bytes(b"\n".join(lines))
             scratch.replace(path)
-        except OSError as e:
-            log.debug("what was found in artifacts cannot be written down", extra={"reason": e.strerror})
+        except OSError:
             with contextlib.suppress(OSError):
                 scratch.unlink(missing_ok=True)
-            return
-        self._lines = len(hashed)
+            raise
+        self._written, self._lines = written, len(lines)
 
     def _line(self, stamp: Stamp, content: Content) -> bytes:
         facts = asdict(content.facts) if content.facts else None

@@ -200,6 +200,7 @@ class Resolver:
                     self._hasher.add(load)
                 else:
                     self._finish(load)
+            self._known.save()
 
     def _look(self, load: Load) -> None:
         """Find and put together the files of a load, and hash those that are small.
