@@ -105,6 +105,23 @@ def test_an_environment_is_found_by_the_interpreters_file_alone(root: Path) -> N
     assert runtime(root, line="python -m uvicorn app:app", asked="/opt/venv/bin/python") == ("uvicorn", "0.54.0")
 
 
+def test_folders_are_listed_before_privileges_are_given_up(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(root, "uvicorn-0.54.0.dist-info")
+    install(root, "torch-2.0.dist-info", site="opt/venv/lib/python3.14t/site-packages")
+    install(root, "numpy-2.0.dist-info", site="opt/venv/lib/python3/dist-packages")
+    did: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: did.append("listed") or scandir(folder))
+    place = Place(os.open(root, os.O_PATH | os.O_DIRECTORY))
+    try:
+        arguments = [b"/opt/venv/bin/python", b"-m", b"x"]
+        found = look_up(place, [], PYTHON, arguments, b"/srv", opened=lambda _: did.append("confined"))
+    finally:
+        place.close()
+    assert did == ["confined", "listed", "listed", "listed"]
+    assert found.versions == {"uvicorn": "0.54.0", "torch": "2.0", "numpy": "2.0"}
+
+
 def test_packages_of_the_distribution_are_not_found(root: Path) -> None:
     install(root, "uvicorn-0.17.6.egg-info", site="usr/lib/python3/dist-packages")
     assert runtime(root, line="/usr/bin/python3 /usr/bin/uvicorn app:app") == ("uvicorn", "0.17.6")

@@ -27,6 +27,7 @@ _LIBRARY = re.compile(
 )
 _METADATA = re.compile(rb"([A-Za-z0-9][A-Za-z0-9._-]{0,99})-([0-9][A-Za-z0-9.+!_]{0,63})(?:-py[0-9.]+)?\.(?:dist|egg)-info\Z")
 _VERSIONED = re.compile(rb"python[0-9]+(?:\.[0-9]+)?t?\Z")
+_VERSIONS = (b"python3", b"python2.7", *(b"python3.%d%s" % (minor, build) for minor in range(5, 30) for build in (b"", b"t")))
 _IMPORT = re.compile(rb"^[ \t]*(?:from|import)[ \t]+([A-Za-z_][A-Za-z0-9_]{0,63})", re.MULTILINE)
 
 
@@ -131,8 +132,9 @@ def _installed(place: Place, program: bytes, asked: bytes, arguments: Sequence[b
         prefix, bin_, name = folder.rpartition(b"/")
         if not slash or not path.startswith(b"/") or not bin_ or name not in (b"bin", b"sbin"):
             continue
-        for version in place.names(prefix + b"/lib", 256):
-            if _VERSIONED.match(version):
+        # Asked for by name: no folder is listed before privileges are given up.
+        for version in _VERSIONS if place.holds(prefix + b"/lib") else ():
+            if place.holds(b"%s/lib/%s" % (prefix, version)):
                 found[b"%s/lib/%s/site-packages" % (prefix, version)] = None
                 found[b"%s/lib/%s/dist-packages" % (prefix, version)] = None
     return list(found)

@@ -65,6 +65,14 @@ class Place:
             raise OSError(number, os.strerror(number), path)
         return int(fd)
 
+    def holds(self, path: bytes) -> bool:
+        """Whether anything lies at ``path``."""
+        try:
+            os.close(self.reference(path))
+        except (OSError, ValueError):
+            return False
+        return True
+
     def has(self, path: bytes) -> bool:
         """Whether a regular file lies at ``path``."""
         try:
