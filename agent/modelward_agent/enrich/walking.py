@@ -28,6 +28,7 @@ from modelward_agent.enrich.process_table import Key, Program
 from modelward_agent.enrich.runtime import Runtime
 from modelward_agent.enrich.runtime_names import FRAMEWORKS
 from modelward_agent.enrich.workloads import Kind, Workload
+from modelward_agent.identity.lasting import repeat
 from modelward_agent.identity.turns import Turns
 from modelward_agent.identity.worker_process import WorkerFailed, WorkerProcess
 
@@ -95,7 +96,7 @@ class Walks:
         """Of workloads whose looks hung: until when none is begun, and how long that is."""
         self._thread: threading.Thread | None = None
         self._worker: WorkerProcess | None = None
-        self._closing = False
+        self._closing = threading.Event()
         self._left = float(_BURST)
         self._counted_at = time.monotonic()
 
@@ -157,7 +158,7 @@ class Walks:
 
     def close(self) -> None:
         """End it; what waits is not looked at."""
-        self._closing = True
+        self._closing.set()
         with self._lock:
             self._turns.close()
         if (worker := self._worker) is not None:
@@ -166,23 +167,27 @@ class Walks:
             self._thread.join(_ENDING_S)
 
     def _run(self) -> None:
-        while (taken := self._turns.take()) is not None:
-            owner, walk = taken
-            runtime = None
-            try:
-                runtime = self._look(walk, owner)
-                with self._lock:
-                    self._paused.pop(owner, None)
-            except WorkerFailed as e:
-                if self._closing:
-                    return
-                self._pause(owner, str(e))
-            except (OSError, ValueError, KeyError, TypeError) as e:
-                log.debug("a process is not looked at", extra={"reason": str(e)[:200]})
-            except Exception:
-                # The thread outlives whatever one look does.
-                log.exception("a process is not looked at")
+        repeat(self._next, self._closing)
+
+    def _next(self) -> bool:
+        """Look at the process whose turn it is, once there is one. False: at the end."""
+        if (taken := self._turns.take()) is None:
+            return False
+        owner, walk = taken
+        runtime = None
+        try:
+            runtime = self._look(walk, owner)
+            with self._lock:
+                self._paused.pop(owner, None)
+        except WorkerFailed as e:
+            if self._closing.is_set():
+                return False
+            self._pause(owner, str(e))
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            log.debug("a process is not looked at", extra={"reason": str(e)[:200]})
+        finally:
             self._answers.put((owner, walk.key, Walked(walk.workload, walk.kind, runtime)))
+        return True
 
     def _look(self, walk: _Walk, owner: str) -> Runtime | None:
         """Raises WorkerFailed, OSError, KeyError, TypeError, ValueError."""

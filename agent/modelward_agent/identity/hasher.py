@@ -19,6 +19,7 @@ from modelward_proto.text import escape
 
 from modelward_agent.identity.composing import Found
 from modelward_agent.identity.known import Known
+from modelward_agent.identity.lasting import repeat
 from modelward_agent.identity.loading import Load, find, job, read_facts, remember
 from modelward_agent.identity.opening import lives
 from modelward_agent.identity.worker_process import WorkerFailed, WorkerProcess
@@ -46,7 +47,7 @@ class Hasher:
         self._tell, self._finish = tell, finish
         self._proc, self._bytes_per_s, self._silence_s = proc, bytes_per_s, silence_s
         self._loads: list[Load] = []
-        self._closing = False
+        self._closing = threading.Event()
         self._worker: WorkerProcess | None = None
         self._thread = threading.Thread(target=self._run, name="identity-hash", daemon=True)
         self._thread.start()
@@ -69,7 +70,7 @@ class Hasher:
     def close(self) -> None:
         """Stop."""
         with self._changed:
-            self._closing = True
+            self._closing.set()
             if self._worker is not None:
                 self._worker.kill()
             self._changed.notify()
@@ -93,29 +94,35 @@ class Hasher:
         return not alive, load.slow, load.due
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._loads and not self._closing:
-                    self._changed.wait()
-                if self._closing:
-                    return
-                load = min(self._loads, key=self._order)
-            ended = True
-            try:
-                ended = self._hash(load)
-            except (WorkerFailed, OSError, ValueError, KeyError, TypeError, IndexError) as e:
-                load.problem = str(e) if isinstance(e, WorkerFailed) else f"cannot be read: {e}"
-            except Exception as e:
-                # The thread outlives whatever one load does.
-                log.exception("artifact not hashed", extra={"path": escape(load.first.path)})
-                load.problem = f"cannot be read: {type(e).__name__}"
-            with self._changed:
-                if self._closing:
-                    return
-                if ended and load in self._loads:
-                    self._loads.remove(load)
+        repeat(self._next, self._closing)
+
+    def _next(self) -> bool:
+        """Hash the load that comes first, once there is one. False: at the end."""
+        with self._changed:
+            while not self._loads and not self._closing.is_set():
+                self._changed.wait()
+            if self._closing.is_set():
+                return False
+            load = min(self._loads, key=self._order)
+        ended = True
+        try:
+            ended = self._hash(load)
+        except (WorkerFailed, OSError, ValueError, KeyError, TypeError, IndexError) as e:
+            load.problem = str(e) if isinstance(e, WorkerFailed) else f"cannot be read: {e}"
+        except Exception as e:
+            # The next one may be an honest model.
+            log.exception("artifact not hashed", extra={"path": escape(load.first.path)})
+            load.problem = f"cannot be read: {type(e).__name__}"
+        with self._changed:
+            if self._closing.is_set():
+                return False
+            if ended and load in self._loads:
+                self._loads.remove(load)
+                try:
                     self._tell(load)
+                finally:
                     self._finish(load)
+        return True
 
     def _hash(self, load: Load) -> bool:
         """Hash a load's files. False: it gave way to another before its end.

@@ -21,6 +21,7 @@ from typing import Any
 
 from modelward_proto.text import escape
 
+from modelward_agent.identity.lasting import repeat
 from modelward_agent.identity.turns import Shares, Turns
 from modelward_agent.identity.worker_process import WorkerFailed, WorkerProcess
 
@@ -237,33 +238,35 @@ class Recogniser:
                 return
 
     def _run(self) -> None:
-        while (taken := self._line.take()) is not None:
-            # Files are opened in bursts, and a worker costs more than a file.
-            if self._closing.wait(_GATHER_S):
-                return
-            name, workload = taken
-            with self._lock:
-                workload.queued = False
-                asked = [(workload.openers[file][0], workload.looked.get(file))
-                         for file in (workload.waiting.popleft() for _ in range(min(len(workload.waiting), _AT_ONCE)))]
-            began = time.monotonic()
-            answered: set[tuple[int, int, bytes]] = set()
-            try:
-                self._look(name, workload, asked, answered)
-            except (WorkerFailed, OSError, ValueError, KeyError, TypeError, IndexError) as e:
-                log.warning("opened files are not looked at", extra={"workload": name, "reason": str(e)[:200]})
-            except Exception:
-                # The thread outlives whatever one file does.
-                log.exception("opened files are not looked at", extra={"workload": name})
+        repeat(self._next, self._closing)
+
+    def _next(self) -> bool:
+        """Look at some files of the workload whose turn it is, once there is one. False: at the end."""
+        if (taken := self._line.take()) is None:
+            return False
+        # Files are opened in bursts, and a worker costs more than a file.
+        if self._closing.wait(_GATHER_S):
+            return False
+        name, workload = taken
+        with self._lock:
+            workload.queued = False
+            asked = [(workload.openers[file][0], workload.looked.get(file))
+                     for file in (workload.waiting.popleft() for _ in range(min(len(workload.waiting), _AT_ONCE)))]
+        began = time.monotonic()
+        answered: set[tuple[int, int, bytes]] = set()
+        try:
+            self._look(name, workload, asked, answered)
+        except (WorkerFailed, OSError, ValueError, KeyError, TypeError, IndexError) as e:
+            log.warning("opened files are not looked at", extra={"workload": name, "reason": str(e)[:200]})
+        finally:
             with self._lock:
                 for opened, _ in asked:
                     # One that was answered may be asked for anew by now.
-                    if opened.file not in answered:
+                    if opened.file not in answered and opened.file in workload.openers:
                         del workload.openers[opened.file]
                         self.unread += 1
                 self._queue(name, workload)
-            if self._closing.wait(min((time.monotonic() - began) * _REST, _REST_S)):
-                return
+        return not self._closing.wait(min((time.monotonic() - began) * _REST, _REST_S))
 
     def _look(
         self, name: str, workload: _Workload, asked: list[tuple[Opened, _Looked | None]], answered: set[tuple[int, int, bytes]],

@@ -23,6 +23,7 @@ from modelward_agent.identity.composing import Found, compose
 from modelward_agent.identity.hasher import Hasher
 from modelward_agent.identity.header import Facts
 from modelward_agent.identity.known import Content, Known
+from modelward_agent.identity.lasting import repeat
 from modelward_agent.identity.loading import Load, find, job, read_facts, remember, tell
 from modelward_agent.identity.record import identity_record as identity_record
 from modelward_agent.identity.turns import Shares, Turns
@@ -178,29 +179,39 @@ class Resolver:
                 del self._held[load.workload], self._ended[load.workload]
 
     def _run(self) -> None:
-        while (taken := self._waiting.take()) is not None:
-            _, load = taken
-            with self._lock:
-                load.queued = False
-                load.problem = ""
-                load.looked = len(load.artifacts)
+        repeat(self._next, self._closing)
+
+    def _next(self) -> bool:
+        """Look at the load whose turn it is, once there is one. False: at the end."""
+        if (taken := self._waiting.take()) is None:
+            return False
+        _, load = taken
+        with self._lock:
+            load.queued = False
+            load.problem = ""
+            load.looked = len(load.artifacts)
+        try:
+            self._look(load)
+        except (WorkerFailed, OSError, ValueError, KeyError, TypeError, IndexError) as e:
+            load.problem = str(e) if isinstance(e, WorkerFailed) else f"cannot be read: {e}"
+        except Exception as e:
+            # The next one may be an honest model.
+            log.exception("artifact not identified", extra={"path": escape(load.first.path)})
+            load.problem = f"cannot be read: {type(e).__name__}"
+        if self._closing.is_set():
+            return False
+        with self._lock:
+            to_hash = False
             try:
-                self._look(load)
-            except (WorkerFailed, OSError, ValueError, KeyError, TypeError, IndexError) as e:
-                load.problem = str(e) if isinstance(e, WorkerFailed) else f"cannot be read: {e}"
-            except Exception as e:
-                # The thread outlives whatever one artifact does: the next one may be an honest model.
-                log.exception("artifact not identified", extra={"path": escape(load.first.path)})
-                load.problem = f"cannot be read: {type(e).__name__}"
-            if self._closing.is_set():
-                return
-            with self._lock:
                 self._tell(load)
-                if not load.problem and not load.model.problem and load.unread(self._known):
-                    self._hasher.add(load)
-                else:
+                to_hash = not load.problem and not load.model.problem and bool(load.unread(self._known))
+            finally:
+                if not to_hash:
                     self._finish(load)
-            self._known.save()
+            if to_hash:
+                self._hasher.add(load)
+        self._known.save()
+        return True
 
     def _look(self, load: Load) -> None:
         """Find and put together the files of a load, and hash those that are small.
