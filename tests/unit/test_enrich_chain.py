@@ -229,6 +229,20 @@ def test_an_exec_told_late_overwrites_a_later_program() -> None:
     assert [process.program(at).path for at in (5, 10, 25, 30, 99)] == ["/a", "/a", "/b", "/c", "/c"]
 
 
+def test_records_of_an_earlier_boot_cost_what_is_known_of_this_one(enricher: Enricher) -> None:
+    """After an outage those of both take turns."""
+    rows(enricher, server())
+    inspector = enricher._boot._inspector
+    for _ in range(3):
+        (old,) = enricher.enrich(batch(record(Kind.FILE_OPEN, b"/x"), boot_id="99999999-aaaa")).to_pylist()
+        assert (old["process_executable_path"], enricher.processes) == ("", 1)
+        (row,) = rows(enricher, record(Kind.FILE_OPEN, b"/x"))
+        assert row["process_command_line"] == "python app.py"
+    assert inspector is not None
+    assert enricher._boot._inspector is inspector
+    assert not inspector._walks._closing.is_set()
+
+
 def test_records_of_an_earlier_boot_name_processes_of_this_one(enricher: Enricher) -> None:
     rows(enricher, server())
     old = batch(record(Kind.FILE_OPEN, b"/x"), boot_id="99999999-aaaa")

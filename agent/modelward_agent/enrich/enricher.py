@@ -65,8 +65,8 @@ class Enricher:
 
     def __init__(self, *, boot_id: str, proc: Path = Path("/proc")) -> None:
         self._boot_id = boot_id
-        self._proc = proc
         self._boot = Attribution(boot_id, proc)
+        self._earlier: Attribution | None = None
         self._loads = Loads()
         self._late = LateLoads()
         self._candidates = Candidates()
@@ -107,8 +107,7 @@ class Enricher:
 
     def enrich(self, batch: Batch) -> pa.RecordBatch:
         """WIRE_SCHEMA rows: the records in order of kernel time, then the losses."""
-        self._use_boot(batch.boot_id or self._boot_id)
-        boot = self._boot
+        boot = self._of_boot(batch.boot_id or self._boot_id)
         rows = Rows(batch.small, batch.large, batch.losses, batch.batch_time_ns - batch.wall_offset_ns)
         flags = rows.column("flags")
         runs = Sightings(rows, flags)
@@ -139,12 +138,14 @@ class Enricher:
         instances, index = np.unique(rows.column("origin_instance"), return_inverse=True)
         return shared([self._models.get(instance, "") for instance in instances.tolist()], index)
 
-    def _use_boot(self, boot_id: str) -> None:
-        """Process keys hold within one boot: records of an earlier one get a table of their own, and
-        nothing from /proc."""
-        if boot_id != self._boot.boot_id:
-            self._boot.close()
-            self._boot = Attribution(boot_id, self._proc if boot_id == self._boot_id else None)
+    def _of_boot(self, boot_id: str) -> Attribution:
+        """Process keys hold within one boot: records of an earlier one get a table of their own, and nothing from /proc. What
+        comes from this one goes on between them: after an outage batches of both take turns."""
+        if boot_id == self._boot_id:
+            return self._boot
+        if self._earlier is None or self._earlier.boot_id != boot_id:
+            self._earlier = Attribution(boot_id, None)
+        return self._earlier
 
 
 def _model_columns(rows: Rows) -> dict[str, Any]:
