@@ -243,12 +243,13 @@ int rebuild(void *context)
 	return 0;
 }
 
-/* Tell of each adopted process, once its phase is known. */
+/* Tell of each adopted process, once its phase and models are known; from then on its group's events are told too. */
 SEC("iter/task")
 int announce(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
 	struct mw_scratch *s;
+	struct mw_group *g;
 	struct mw_task *t;
 
 	if (!task || task->pid != task->tgid)
@@ -256,6 +257,9 @@ int announce(struct bpf_iter__task *ctx)
 	t = bpf_task_storage_get(&tasks, task, 0, 0);
 	if (!t || t->excluded || t->adopted != 1)
 		return 0;
+	g = group_at(t->group_slot, t->group);
+	if (g)
+		g->settling = 0;
 	s = claim();
 	if (!s)
 		return 0;

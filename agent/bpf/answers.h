@@ -141,6 +141,8 @@ static long answer_scope(u32 index, struct mw_answer *a)
 		goto over;
 	}
 	settle(scope);
+	if (scope->tgid == a->tgid)
+		scope->listens = 1;
 	/* The thread that loaded, or what it forked with the model in memory. */
 	if (scope->tgid == a->tgid ? scope->tid == a->tid : scope->instance == a->own_instance)
 		goto over;
@@ -187,6 +189,7 @@ static __noinline int answered(struct task_struct *task, struct mw_task *t, stru
 	from = phase_left(l, g);
 	g->answered_ns = a.now;
 	l->answered_ns = a.now;
+	l->answers_inside = 0;
 	l->listens = 1;
 	if (g->phase == MW_PHASE_SERVE)
 		g->evidence = MW_OBSERVED;

@@ -81,6 +81,7 @@ APART int tell_from(struct mw_small *record, u32 move, struct mw_detail *detail)
 	r->h.ring = MW_RING_CONTROL;
 	r->h.time_ns = bpf_ktime_get_boot_ns();
 	r->h.kind = MW_LIFECYCLE;
+	r->h.flags &= ~MW_UNSETTLED;
 	r->h.count = 1;
 	r->h.phase = move & MW_FAILED && move & MW_SAID ? from : to;
 	r->h.scope = move & 3;
@@ -116,10 +117,10 @@ APART u32 loading(struct mw_task *l, u64 now)
 	return found;
 }
 
-/* Does a process answer for itself? Not if all that it ever answered is its own group, which asks on behalf of clients. */
+/* Does a process answer for itself? Not if it answers its own group, which asks on behalf of clients. */
 static __always_inline bool answers_itself(struct mw_task *l)
 {
-	return l->listens && !(l->answers_inside && !l->answered_ns);
+	return l->listens && !l->answers_inside;
 }
 
 /* Was there an answer after the last load of the process was over? By itself, if it answers for itself. Ends of loads that it has
@@ -244,6 +245,9 @@ static __always_inline bool fill(struct mw_header *h, struct task_struct *task, 
 		h->flags |= MW_F_ROOT;
 	if (t->server)
 		h->flags |= MW_F_SERVER;
+	/* An agent that dies meanwhile leaves it so. */
+	if (g->settling && kind != MW_LIFECYCLE && h->time_ns - g->active_ns < MW_SETTLING_NS)
+		h->flags |= MW_UNSETTLED;
 	fill_lifecycle(h, t, l, g, h->time_ns);
 	return true;
 }

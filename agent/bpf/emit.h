@@ -67,6 +67,8 @@ static __always_inline u64 next_number(u32 ring)
 	return n ? __sync_fetch_and_add(n, 1) + 1 : 0;
 }
 
+#define MW_UNSETTLED	(1u << 31)	/* flag of a record whose group is settling: it would name no model, and stays here */
+
 APART int emit(struct mw_scratch *s, u32 control)
 {
 	struct mw_header *h;
@@ -76,6 +78,8 @@ APART int emit(struct mw_scratch *s, u32 control)
 	if (!s)
 		return 0;
 	h = &s->h;
+	if (h->flags & MW_UNSETTLED)
+		return 0;
 	large = s->used > MW_SMALL_SIZE - MW_HEADER_SIZE;
 	kind = h->kind < MW_KIND_MAX ? h->kind : 0;
 	h->ring = (control ? MW_RING_CONTROL : MW_RING_EVENTS) + (large ? 1 : 0);
@@ -121,6 +125,8 @@ static __always_inline bool repeated(const struct mw_repeat_key *key, const stru
 	void *generation = bpf_map_lookup_elem(&generations, &zero);
 	struct mw_repeat *r = generation ? bpf_map_lookup_elem(generation, key) : NULL;
 
+	if (h->flags & MW_UNSETTLED)
+		return true;
 	if (!r)
 		return false;
 	__sync_fetch_and_add(&r->repeats, 1);

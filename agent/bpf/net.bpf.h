@@ -64,7 +64,7 @@ static __noinline int now_listens(struct task_struct *task, struct mw_task *t, s
 /* It answered a process of its own group: a proxy before it tells the client, and its loads are over when that has answered. */
 static __noinline int answered_inside(struct task_struct *task, struct mw_task *t, struct mw_task *l)
 {
-	if (l->answered_ns || l->answers_inside)
+	if (l->answers_inside)
 		return 0;
 	l->answers_inside = 1;
 	return now_listens(task, t, l);

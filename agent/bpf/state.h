@@ -17,6 +17,7 @@
 #define MW_RELOAD_NS	60000000000ULL	/* an artifact opened in a tail this long quiet is another load */
 #define MW_HELD_NS	60000000000ULL	/* an artifact that is held open without being read keeps a load from being over no longer */
 #define MW_DOUBT_NS	50000000ULL	/* a load that an answer finds going on has so long to show it */
+#define MW_SETTLING_NS	5000000000ULL	/* a server that was there before the agent is rebuilt in milliseconds */
 #define MW_TURN_NS	30000000ULL	/* threads that run by turns each ran so long ago */
 #define MW_MODELS	4
 #define MW_DETAIL	64
@@ -84,7 +85,7 @@ struct mw_task {
 	u32 phase;		/* the process' own; unknown: that of the group */
 	u32 evidence;
 	u32 listens;		/* has a listening socket, or answered on what one accepted */
-	u32 answers_inside;	/* to processes of its own group */
+	u32 answers_inside;	/* its last answer went to a process of its own group */
 	u32 scopes_begun;
 	u32 inherited;		/* its models were loaded by the process that forked it */
 	u32 devices_told;
@@ -121,7 +122,7 @@ struct mw_group {
 	u32 overflow;
 	u32 listening;		/* a process of it listens, or did */
 	u32 artifacts;		/* remembered by inode */
-	u32 pad;
+	u32 settling;		/* it was there before the agent, and what is known of it is being rebuilt */
 	u32 pending;		/* something changed since the last answer: the next one is looked at */
 };
 

@@ -66,6 +66,7 @@ static __noinline struct mw_task *new_group(struct task_struct *task, u32 phase,
 	g->live_scopes = 0;
 	g->overflow = 0;
 	g->listening = 0;
+	g->settling = evidence == MW_RECONSTRUCTED;
 	t = bpf_task_storage_get(&tasks, leader, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!t || __sync_val_compare_and_swap(&t->group, 0, search.id)) {
 		/* another thread of the process was faster */

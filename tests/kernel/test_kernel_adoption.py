@@ -63,6 +63,25 @@ _LISTEN = "s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen()\n"
 _END = "ready(); subprocess.run(['/bin/true', 'end'])\n"
 
 
+def test_no_event_is_told_of_an_adopted_server_before_its_model_is_known(artifact: Path) -> None:
+    busy = """
+for number in range(500):
+    open(f"{artifact}.{number}", "w").close()
+def opens():
+    while not go.is_set():
+        for number in range(500):
+            os.close(os.open(f"{artifact}.{number}", os.O_RDONLY))
+threads = [threading.Thread(target=opens) for _ in range(2)]
+for thread in threads:
+    thread.start()
+"""
+    with _adopted(_HOLD + _LISTEN + busy + _END, artifact) as (host, process):
+        events = _go_on(host, process)
+    effects = [e for e in events if e.name != "lifecycle"]
+    assert effects
+    assert not [e for e in effects if not e.instance or e.phase != Phase.SERVE]
+
+
 def test_a_server_with_a_mapped_artifact_that_listens_is_adopted_in_serve(artifact: Path) -> None:
     with _adopted(_HOLD + _LISTEN + _END, artifact) as (host, process):
         events = _go_on(host, process)

@@ -128,11 +128,17 @@ os.waitpid(forked, 0)
     assert (_mark(events, "late").phase, _mark(events, "late").scope) == (Phase.SERVE, Scope.NONE)
 
 
-def test_a_process_that_answers_only_its_group_serves_when_that_answers(host: Host, artifact: Path) -> None:
-    body = """
+@pytest.mark.parametrize("before", [
+    pytest.param("", id="from the start"),
+    # as Ray's replicas do, which are told by a process outside of the group to begin
+    pytest.param("answer()", id="since its load"),
+])
+def test_a_process_that_answers_only_its_group_serves_when_that_answers(host: Host, artifact: Path, before: str) -> None:
+    body = f"before = {before!r}" + """
 port, go = os.pipe(), os.pipe()
 def runner():
     inner = socket.create_server(("127.0.0.1", 0))
+    exec(before)
     load(); quiet()
     os.write(port[1], str(inner.getsockname()[1]).encode())
     inner.accept()[0].send(b"x")
