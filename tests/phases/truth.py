@@ -27,6 +27,8 @@ import os
 import threading
 import time
 
+_DOUBT_NS = 50_000_000
+"""So long an answer that another process sent may leave a load's tail going on, while the thread that loaded is at work."""
 _numbers = itertools.count(1)
 _lock = threading.RLock()
 
@@ -37,6 +39,7 @@ class _Life:
     def __init__(self):
         self.loading = {}  # thread -> labels, the innermost last
         self.tails = {}  # thread -> (label, when its load ended)
+        self.doubts = {}  # the same -> when the client had the first answer after that, as far as was seen
         self.models = []  # labels, in the order they were loaded
         self.replaced = False  # a model has taken another's place: what the old one left behind cannot be seen
         self.failed = []  # labels of loads that raised: the kernel sees their end, and not how they ended
@@ -291,9 +294,9 @@ def _client():
 def _ask_client():
     if _life.sends_itself:
         return
-    _, asked, _ = _client()
+    _, asked, answered = _client()
     for thread, (_, ended) in list(_life.tails.items()):
-        if ended <= asked:
+        if ended <= asked and time.time_ns() > _life.doubts.setdefault((thread, ended), answered) + _DOUBT_NS:
             del _life.tails[thread]
     if 0 < _life.first_loaded <= asked:
         _life.served = True
