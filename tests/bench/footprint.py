@@ -6,17 +6,15 @@ import statistics
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 
-from deploy.demo.processes import Processes
 from deploy.demo.report import Report
-from deploy.demo.stack import Stack
 from tests.batches import Agent, envelope, now_ns
 from tests.bench import workload
 from tests.bench.collector import later
+from tests.bench.hosts import fresh
 from tests.bench.processes import Family
 from tests.bench.progress import say
 from tests.bench.switch import Switch
@@ -48,12 +46,8 @@ def measure(report: Report) -> None:
 
 
 def _idle(report: Report) -> None:
-    with ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="modelward-bench-")))
-        processes = Processes(folder / "logs")
-        opened.callback(processes.close)
-        stack = Stack(processes, folder)
-        opened.callback(stack.close)
+    with fresh() as host:
+        folder, stack = host.folder, host.stack
         stack.start()
         assert stack.agent is not None
         assert stack.collector is not None

@@ -9,9 +9,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
@@ -19,9 +17,10 @@ from modelward_agent.sensor import pins
 
 from deploy.demo import models
 from deploy.demo.place import Place
-from deploy.demo.processes import Processes, free_port
+from deploy.demo.processes import free_port
 from deploy.demo.report import Report
 from deploy.demo.stack import Stack
+from tests.bench.hosts import fresh
 from tests.bench.progress import say
 
 ROUNDS = 7
@@ -43,18 +42,14 @@ time.sleep(3600)
 
 def measure(report: Report) -> None:
     """Adds the rows of this part."""
-    with ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="modelward-bench-")))
-        processes = Processes(folder / "logs")
-        opened.callback(processes.close)
-        stack = Stack(processes, folder)
-        opened.callback(stack.close)
+    with fresh() as host:
+        folder, processes, stack = host.folder, host.processes, host.stack
         place = Place(processes, folder)
         llama, port = place.models / "tiny-llama.gguf", free_port()
         models.write_llama(llama, "tiny-llama")
         place.serve([sys.executable, "llama_server.py", str(llama), str(port)], port, llama).wait()
         pool = subprocess.Popen([sys.executable, "-c", _POOL, str(llama), str(WORKERS)], start_new_session=True)
-        opened.callback(lambda: subprocess.run(["pkill", "-KILL", "-s", str(pool.pid)], check=False))
+        host.opened.callback(lambda: subprocess.run(["pkill", "-KILL", "-s", str(pool.pid)], check=False))
         time.sleep(2)
         stack.start_collector()
         say(f"{ROUNDS} first starts beside a llama.cpp server and a server with {WORKERS} workers")

@@ -7,13 +7,11 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
-from deploy.demo.processes import Processes
 from deploy.demo.report import Report
-from deploy.demo.stack import Stack
 from tests.bench.asking import percentile
+from tests.bench.hosts import fresh
 from tests.bench.progress import say
 from tests.running import select
 
@@ -54,18 +52,14 @@ FILES = 200_000
 
 def measure(report: Report) -> None:
     """Adds the rows of this part."""
-    with ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="modelward-bench-")))
-        processes = Processes(folder / "logs")
-        opened.callback(processes.close)
-        stack = Stack(processes, folder)
-        opened.callback(stack.close)
+    with fresh() as host:
+        folder, stack = host.folder, host.stack
         stack.start()
         say(f"{COUNT} shells started by a load, at rest")
         _report(report, folder, "at rest")
         say(f"the same while another process makes {FLOOD:,} events a second")
         # In memory: making so many on a disk takes longer than the measuring.
-        files = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="modelward-bench-", dir="/dev/shm")))
+        files = Path(host.opened.enter_context(tempfile.TemporaryDirectory(prefix="modelward-bench-", dir="/dev/shm")))
         for number in range(FILES):
             (files / str(number)).touch()
         artifact = folder / "flood.gguf"

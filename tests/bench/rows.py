@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from contextlib import ExitStack
-from pathlib import Path
 
 from deploy.demo import models
 from deploy.demo.place import Place
-from deploy.demo.processes import Processes
 from deploy.demo.report import Report
 from deploy.demo.stack import Stack
+from tests.bench.hosts import fresh
 from tests.bench.progress import say
 
 SECONDS = 60.0
@@ -23,12 +20,8 @@ GOAL = 20_000
 
 def measure(report: Report) -> None:
     """Adds the rows of this part."""
-    with ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="modelward-bench-")))
-        processes = Processes(folder / "logs")
-        opened.callback(processes.close)
-        stack = Stack(processes, folder)
-        opened.callback(stack.close)
+    with fresh() as host:
+        folder, processes, stack = host.folder, host.processes, host.stack
         stack.start()
         place = Place(processes, folder)
         llama, flowers = place.models / "tiny-llama.gguf", place.models / "flowers.joblib"

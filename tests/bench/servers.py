@@ -11,19 +11,16 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
 
 from deploy.demo import models
 from deploy.demo.client import FLOWERS
 from deploy.demo.place import ModelServer, Place
-from deploy.demo.processes import Processes, free_port
+from deploy.demo.processes import free_port
 from deploy.demo.report import Report
-from deploy.demo.stack import Stack
 from tests.bench.asking import CALLS, STRACE, Asking, Kind, Window, call_ns, calls_per_request, interval, percentile, straced
+from tests.bench.hosts import fresh
 from tests.bench.processes import cpu_s
 from tests.bench.progress import say
 from tests.bench.switch import Switch, statistics_on
@@ -38,12 +35,8 @@ GOAL_PERCENT = 1.0
 
 def measure(report: Report) -> None:
     """Adds the rows of this part."""
-    with ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="modelward-bench-")))
-        processes = Processes(folder / "logs")
-        opened.callback(processes.close)
-        stack = Stack(processes, folder)
-        opened.callback(stack.close)
+    with fresh() as host:
+        folder, processes, stack = host.folder, host.processes, host.stack
         stack.start()
         assert stack.agent is not None
         switch = Switch(stack.agent.pid, folder / "agent")
