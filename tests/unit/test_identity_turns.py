@@ -306,6 +306,31 @@ def test_one_that_is_slow_and_alone_is_hashed_to_its_end(monkeypatch: pytest.Mon
     hasher.close()
 
 
+def test_a_file_that_joins_a_load_while_it_is_hashed_is_hashed_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasher, ended = hashing(monkeypatch)
+    load = large(1, "a", 300 << 20)
+    hashed: list[int] = []
+
+    def read(hashes: Load) -> bool:
+        unread = hashes.unread(hasher._known)
+        hashed.append(len(unread))
+        if len(hashed) == 1:
+            load.found.append(large(2, "a", 400 << 20).found[0])
+            load.model.files.append(1)
+            hasher.add(load)
+        for file in unread:
+            load.digests[file.stamp] = "7" * 64
+        return True
+
+    monkeypatch.setattr(hasher, "_hash", read)
+    hasher.add(load)
+    assert hasher._next()
+    assert (hasher._loads, ended) == ([load], [])
+    assert hasher._next()
+    assert (hasher._loads, ended, hashed) == ([], [load], [1, 1])
+    hasher.close()
+
+
 def test_what_is_unfinished_of_a_quiet_workload_outlives_a_crash_beside_a_loud_one(tmp_path: Path) -> None:
     kept = Unfinished(tmp_path / "unfinished", "boot", Artifact)
     kept.save([opened(1, "honest"), *(opened(instance, "greedy") for instance in range(2, 2000))])

@@ -116,12 +116,17 @@ class Hasher:
         with self._changed:
             if self._closing.is_set():
                 return False
-            if ended and load in self._loads:
-                self._loads.remove(load)
-                try:
-                    self._tell(load)
-                finally:
-                    self._finish(load)
+            if not ended or load not in self._loads:
+                return True
+            if not load.problem and not load.model.problem and load.unread(self._known):
+                # Files joined it while it was being hashed: they come when they would as a load of their own.
+                self._place(load)
+                return True
+            self._loads.remove(load)
+            try:
+                self._tell(load)
+            finally:
+                self._finish(load)
         return True
 
     def _hash(self, load: Load) -> bool:
@@ -144,7 +149,10 @@ class Hasher:
             worker.tell({"open": numbers})
             read_facts(worker, found)
             worker.tell({"hash": numbers})
-            return self._take(load, found, worker)
+            ended = self._take(load, found, worker)
+            if ended and any(not load.content(file, self._known) for file in unread):
+                raise WorkerFailed("was not read to its end")
+            return ended
         finally:
             with self._changed:
                 self._worker = None
