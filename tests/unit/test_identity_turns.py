@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -301,8 +302,45 @@ def test_one_that_is_slow_and_alone_is_hashed_to_its_end(monkeypatch: pytest.Mon
     hasher, _ = hashing(monkeypatch)
     slow = large(1, "slow", 300 << 20)
     hasher.add(slow)
+    due = slow.due
     assert hasher._take(slow, slow.found, Slow(20))  # type: ignore[arg-type]
-    assert slow.slow
+    assert slow.due > due
+    hasher.close()
+
+
+def test_an_endless_file_of_a_process_that_lives_does_not_starve_those_of_others_that_are_gone(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasher, _ = hashing(monkeypatch)
+    monkeypatch.setattr(hashers, "lives", lambda pid, start_ns, proc: pid == 1)
+    endless, gone = large(1, "a", 1 << 60), large(2, "b", 300 << 20)
+    endless.artifacts[0] = replace(endless.first, pid=1)
+    hasher.add(endless)
+    hasher.add(gone)
+    assert min(hasher._loads, key=hasher._order) is gone
+    alive = large(3, "c", 300 << 20)
+    alive.artifacts[0] = replace(alive.first, pid=1)
+    hasher.add(alive)
+    assert min(hasher._loads, key=hasher._order) is alive
+    hasher.close()
+
+
+def test_a_slow_file_that_gave_way_comes_before_what_is_asked_for_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasher, _ = hashing(monkeypatch)
+    clock = [1000.0]
+    monkeypatch.setattr(hashers, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    slow = large(1, "slow", 300 << 20)
+    hasher.add(slow)
+    clock[0] = 1100.0
+    # 300 MiB at 1 MiB/s.
+    hasher._is_slow("slow", 1 << 20)
+    assert slow.due == 1300.0
+    early, late = large(2, "b", 300 << 20), large(3, "c", 300 << 20)
+    hasher.add(early)
+    clock[0] = 1310.0
+    hasher.add(late)
+    hasher._is_slow("slow", 1 << 20)
+    assert sorted(hasher._loads, key=hasher._order) == [early, slow, late]
     hasher.close()
 
 

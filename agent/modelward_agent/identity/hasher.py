@@ -1,9 +1,10 @@
 """Hashes what is large, one load at a time, in the order in which somebody waits for it.
 
-First come loads of living processes, then those of processes that are gone; of these, each comes when it would be over if only
-its own workload had loads: one that has hundreds does not hold up another's. What is read far more slowly than it should be, by
-which that time would be wrong, comes after all others. What comes later gives way at once to what comes first; a file that was
-hashed to its end is not read again.
+Each load comes when it would be over if only its own workload had loads: one that has hundreds does not hold up another's. One
+of a process that is gone comes a minute later: nobody may wait for it any more, but whoever looks back at an attack does. Where a
+workload's files are read far more slowly than files should be, that time is worked out anew from what was measured. What comes
+later gives way at once to what comes first; a file that was hashed to its end is not read again. Nothing waits without end: what
+comes later than a load has a later time.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ log = logging.getLogger(__name__)
 _WAITING = 256
 _LOOK_S = 0.5
 _SLOW, _SLOW_AFTER_S = 16 << 20, 60.0
-"""Bytes a second that any file should give in the long run; how far behind a load may be before it is called slow."""
+"""Bytes a second that any file should give in the long run; how far behind a load may be before what it gives is counted with."""
 _SLOWEST, _DEADLINE_S = 1 << 20, 600.0
 """Less than that is not waited for."""
+_GONE_S = 60.0
+"""So much later comes what a process loaded that is gone."""
 
 _Call = Callable[[Load], None]
 
@@ -79,9 +82,9 @@ class Hasher:
     def _place(self, load: Load) -> None:
         """As if its workload were alone: a huge or endless file holds up nobody who comes before that could be over, and
         hundreds of small ones make each other wait."""
-        takes_s = sum(file.stamp[2] for file in load.unread(self._known)) / self._bytes_per_s
+        takes_s = self._size(load) / self._bytes_per_s
         now = time.monotonic()
-        load.alone, load.due = now + takes_s, now
+        load.placed, load.alone, load.due = now, now + takes_s, now
         for other in self._loads:
             if other.workload == load.workload and other.alone <= load.alone:
                 load.due = max(load.due, other.due)
@@ -89,9 +92,12 @@ class Hasher:
                 other.due += takes_s
         load.due += takes_s
 
-    def _order(self, load: Load) -> tuple[bool, bool, float]:
+    def _size(self, load: Load) -> int:
+        return sum(file.stamp[2] for file in load.unread(self._known))
+
+    def _order(self, load: Load) -> float:
         alive = lives(load.first.pid, load.first.start_ns, Path(self._proc))
-        return not alive, load.slow, load.due
+        return load.due + (0.0 if alive else _GONE_S)
 
     def _run(self) -> None:
         repeat(self._next, self._closing)
@@ -175,15 +181,18 @@ class Hasher:
                 looked = time.monotonic()
                 with self._changed:
                     if looked - began > _SLOW_AFTER_S + (hashed + read) / _SLOW:
-                        self._is_slow(load.workload)
+                        self._is_slow(load.workload, max(1.0, (hashed + read) / (looked - began)))
                     if min(self._loads, key=self._order) is not load:
                         return False
         return True
 
-    def _is_slow(self, workload: str) -> None:
-        """What else waits of it is as slow, or it could take as long again and again. Called under the lock."""
-        for load in self._loads:
-            load.slow = load.slow or load.workload == workload
+    def _is_slow(self, workload: str, bytes_per_s: float) -> None:
+        """What else waits of it is as slow, or it could take as long again and again. From when each was asked for: one that gave
+        way and begins anew is no later for that. Called under the lock."""
+        over = 0.0
+        for load in sorted((each for each in self._loads if each.workload == workload), key=lambda each: each.due):
+            over = max(over, load.placed) + self._size(load) / bytes_per_s
+            load.due = max(load.due, over)
 
 
 def _matching(found: list[Found], unread: list[Found]) -> list[int]:

@@ -42,10 +42,10 @@ class Load:
     done: bool = False
     false: bool = False
     """It was told that a file of it goes by the sha256 of other content."""
+    placed: float = 0.0
+    """Since when it is to be hashed, by the clock of ``time.monotonic``."""
     alone: float = 0.0
-    """When it would be hashed if no other were there, by the clock of ``time.monotonic``."""
-    slow: bool = False
-    """It was hashed, and took far longer than files do."""
+    """When it would be hashed if no other were there."""
     due: float = 0.0
     """When it would be if only those of its workload were there, the least of them first."""
 
