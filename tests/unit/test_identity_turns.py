@@ -19,7 +19,7 @@ from modelward_agent.identity import worker_process
 from modelward_agent.identity.artifact import Artifact
 from modelward_agent.identity.composing import Found, Model
 from modelward_agent.identity.hasher import Hasher
-from modelward_agent.identity.known import Known
+from modelward_agent.identity.known import Content, Known
 from modelward_agent.identity.loading import Load
 from modelward_agent.identity.resolver import Resolver
 from modelward_agent.identity.turns import Shares, Turns
@@ -224,6 +224,32 @@ def test_a_load_that_loses_its_place_counts_all_that_it_waited_with(still: Resol
     still.close()
 
 
+def test_what_was_hashed_last_is_on_disk_when_a_resolver_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Resolver, "_run", lambda self: None)
+    resolver, stamp = Resolver(known=tmp_path / "known"), (8 << 8, 5, 1, 2, 3)
+    resolver._known.put(stamp, Content(None, "7" * 64))
+    resolver.close()
+    assert Known(tmp_path / "known").get(stamp).digest == "7" * 64
+
+
+def test_a_load_without_time_left_starts_no_reader_and_its_whole_deadline_is_told(
+    still: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still._deadline_s, clock = 300.0, itertools.count(0.0, 400.0)
+    monkeypatch.setattr(resolvers, "time", SimpleNamespace(monotonic=clock.__next__))
+    monkeypatch.setattr(resolvers, "WorkerProcess", None)
+    with pytest.raises(worker_process.WorkerFailed, match="could not be read within 300 s"):
+        still._look(Load([opened(1, "a")]))
+    still.close()
+
+
+def test_the_last_of_several_readers_tells_of_the_deadline_that_they_shared() -> None:
+    worker = worker_process.WorkerProcess({}, 10.0, 0.0, of="a", told_s=300.0)
+    with pytest.raises(worker_process.WorkerFailed, match="could not be read within 300 s"):
+        next(worker.answers(""))
+    worker.close()
+
+
 def hashing(monkeypatch: pytest.MonkeyPatch) -> tuple[Hasher, list[Load]]:
     """A hasher whose thread does nothing, and the loads that it gave up."""
     monkeypatch.setattr(Hasher, "_run", lambda self: None)
@@ -367,6 +393,22 @@ def test_a_file_that_joins_a_load_while_it_is_hashed_is_hashed_next(monkeypatch:
     assert hasher._next()
     assert (hasher._loads, ended, hashed) == ([], [load], [1, 1])
     hasher.close()
+
+
+def test_a_hasher_that_is_closing_starts_no_reader_and_blames_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasher, ended = hashing(monkeypatch)
+    load = large(1, "a", 300 << 20)
+    hasher.add(load)
+
+    def killed(*given: object, **named: object) -> None:
+        hasher.close()
+        raise worker_process.WorkerFailed("made the worker end with status -9")
+
+    monkeypatch.setattr(hashers, "WorkerProcess", killed)
+    assert not hasher._next()
+    assert (load.problem, ended) == ("", [])
+    monkeypatch.setattr(hashers, "WorkerProcess", None)
+    assert not hasher._hash(load)
 
 
 def test_what_is_unfinished_of_a_quiet_workload_outlives_a_crash_beside_a_loud_one(tmp_path: Path) -> None:

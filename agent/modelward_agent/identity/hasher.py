@@ -110,18 +110,20 @@ class Hasher:
             if self._closing.is_set():
                 return False
             load = min(self._loads, key=self._order)
-        ended = True
+        ended, problem = True, ""
         try:
             ended = self._hash(load)
         except (WorkerFailed, OSError, ValueError, KeyError, TypeError, IndexError) as e:
-            load.problem = str(e) if isinstance(e, WorkerFailed) else f"cannot be read: {e}"
+            problem = str(e) if isinstance(e, WorkerFailed) else f"cannot be read: {e}"
         except Exception as e:
             # The next one may be an honest model.
             log.exception("artifact not hashed", extra={"path": escape(load.first.path)})
-            load.problem = f"cannot be read: {type(e).__name__}"
+            problem = f"cannot be read: {type(e).__name__}"
         with self._changed:
             if self._closing.is_set():
+                # What failed may have been ended for that.
                 return False
+            load.problem = problem or load.problem
             if not ended or load not in self._loads:
                 return True
             if not load.problem and not load.model.problem and load.unread(self._known):
@@ -142,6 +144,9 @@ class Hasher:
             WorkerFailed, OSError, KeyError, TypeError, ValueError
         """
         with self._changed:
+            if self._closing.is_set():
+                # Nobody would end a worker that began now.
+                return False
             unread = load.unread(self._known)
             if not unread or load.problem:
                 return True

@@ -139,6 +139,9 @@ class Resolver:
             self._waiting.close()
         self._hasher.close()
         self._thread.join(10)
+        if not self._thread.is_alive():
+            # What was hashed when it was told to stop.
+            self._known.save()
 
     def problems(self) -> list[str]:
         """What whoever looks after the host should know, in words."""
@@ -223,7 +226,9 @@ class Resolver:
         until = time.monotonic() + self._deadline_s
         for left in reversed(range(_ROUNDS)):
             asked = job(load, also, neighbours=True, proc=self._proc, bytes_per_s=self._bytes_per_s)
-            worker = self._worker = WorkerProcess(asked, self._silence_s, until - time.monotonic(), of=load.workload)
+            if (left_s := until - time.monotonic()) <= 0:
+                raise WorkerFailed(f"could not be read within {self._deadline_s:.0f} s")
+            worker = self._worker = WorkerProcess(asked, self._silence_s, left_s, of=load.workload, told_s=self._deadline_s)
             try:
                 if self._closing.is_set():
                     return

@@ -46,7 +46,7 @@ class WorkerProcess:
 
     def __init__(
         self, job: dict[str, Any], silence_s: float, deadline_s: float, *, of: str = "",
-        module: str = "modelward_agent.identity.worker",
+        module: str = "modelward_agent.identity.worker", told_s: float = 0.0,
     ) -> None:
         """Start it.
 
@@ -55,6 +55,7 @@ class WorkerProcess:
             deadline_s: so long it may take for its whole job.
             of: the workload whose files it reads.
             module: what it runs.
+            told_s: the deadline as it is told of, where others had a part of it before; 0: ``deadline_s``.
 
         Raises:
             WorkerFailed: too many before it cannot be ended. OSError: it cannot be started.
@@ -71,7 +72,7 @@ class WorkerProcess:
             env={name: os.environ[name] for name in _KEPT if name in os.environ},
         )
         assert self._process.stdout is not None
-        self._patience = _Patience(self._process.pid, silence_s, deadline_s)
+        self._patience = _Patience(self._process.pid, silence_s, deadline_s, told_s or deadline_s)
         self._lines = _lines(self._process.stdout.fileno(), self._patience)
         self._job: dict[str, Any] | None = job
 
@@ -149,10 +150,10 @@ class WorkerProcess:
 class _Patience:
     """Tells a worker that hangs from one that computes, or waits for a CPU."""
 
-    def __init__(self, pid: int, silence_s: float, deadline_s: float) -> None:
+    def __init__(self, pid: int, silence_s: float, deadline_s: float, told_s: float) -> None:
         self._pid = pid
         self._silence_s = silence_s
-        self._deadline_s = deadline_s
+        self._told_s = told_s
         self._until = time.monotonic() + deadline_s
         self._asleep, self._ticks, self._began = 0, 0, time.monotonic()
 
@@ -182,7 +183,7 @@ class _Patience:
 
     def _be_in_time(self) -> None:
         if time.monotonic() >= self._until:
-            raise WorkerFailed(f"could not be read within {self._deadline_s:.0f} s")
+            raise WorkerFailed(f"could not be read within {self._told_s:.0f} s")
 
 
 def _progress(pid: int) -> tuple[bytes, int]:
