@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import resource
@@ -129,12 +130,14 @@ def test_model_whose_batch_is_stored_is_named_by_the_sender_that_comes_after_a_c
 
 
 def test_what_is_still_to_be_identified_comes_back_as_it_was(tmp_path: Path) -> None:
-    kept = Unfinished(tmp_path / "unfinished", "boot", Artifact)
+    clock = [0.0]
+    kept = Unfinished(tmp_path / "unfinished", "boot", Artifact, now=lambda: clock[0])
     assert kept.load() == []
     both = [artifact(7), artifact(8, b"/srv/\xff\n.gguf")]
     kept.save(both)
     assert Unfinished(tmp_path / "unfinished", "boot", Artifact).load() == both
     assert Unfinished(tmp_path / "unfinished", "another boot", Artifact).load() == []
+    clock[0] = 5.0
     kept.save([artifact(instance) for instance in range(1000)])
     assert [each.instance for each in Unfinished(tmp_path / "unfinished", "boot", Artifact).load()] == list(range(744, 1000))
 
@@ -142,6 +145,9 @@ def test_what_is_still_to_be_identified_comes_back_as_it_was(tmp_path: Path) -> 
 @pytest.mark.parametrize("content", [
     b"", b"{", b"[]", b'{"boot_id": "boot"}', b'{"boot_id": "boot", "artifacts": [{}]}', b"\xff" * 100, b"[" * 100_000,
     b'{"boot_id": "boot", "artifacts": [{"instance": "x"}]}', b'{"boot_id": "boot", "artifacts": {"a": 1}}',
+    *(b'{"boot_id": "boot", "artifacts": [{"instance": %s, "pid": %s, "start_ns": 1, "path": "", "asked": "", "device": 1, "inode": 1, '
+      b'"time_ns": 1, "header": ""}]}' % (instance, pid) for instance, pid in (
+          (b"1e400", b"1"), (b"-1", b"1"), (b"18446744073709551616", b"1"), (b"1", b"4294967296"))),
 ])
 def test_damaged_file_of_the_unfinished_is_forgotten(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "unfinished").write_bytes(content)
@@ -160,3 +166,59 @@ def test_resolver_knows_what_it_has_not_answered_and_takes_an_instance_once(tmp_
         time.sleep(0.01)
     assert [each.instance for each, _ in found] == [7]
     resolver.close()
+
+
+@pytest.fixture
+def clock() -> list[float]:
+    return [0.0]
+
+
+@pytest.fixture
+def kept(tmp_path: Path, clock: list[float]) -> Unfinished[Artifact]:
+    return Unfinished(tmp_path / "unfinished", "boot", Artifact, now=lambda: clock[0])
+
+
+def test_what_is_unfinished_is_written_once_a_second_and_at_the_end(kept: Unfinished[Artifact], clock: list[float]) -> None:
+    kept.save([artifact(1)])
+    for instance in range(2, 30):
+        kept.save([artifact(instance)])
+    assert [each.instance for each in kept.load()] == [1]
+    clock[0] = 1.5
+    kept.save([artifact(30)])
+    assert [each.instance for each in kept.load()] == [30]
+    kept.save([artifact(31)], last=True)
+    assert [each.instance for each in kept.load()] == [31]
+
+
+def test_a_disk_that_refuses_is_left_alone_for_a_minute(
+    kept: Unfinished[Artifact], clock: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    def full(path: Path, text: str) -> None:
+        tried.append(clock[0])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    for second in range(100):
+        clock[0] = float(second)
+        kept.save([artifact(second)], last=True)
+    assert tried == [0.0, 60.0]
+
+
+def test_long_paths_of_one_workload_take_a_bounded_file_and_no_place_of_anothers(
+    kept: Unfinished[Artifact], tmp_path: Path
+) -> None:
+    greedy = [artifact(instance, b"/" + b"x" * 4000) for instance in range(2, 300)]
+    kept.save([dataclasses.replace(artifact(1), workload="honest"), *greedy])
+    assert (tmp_path / "unfinished").stat().st_size < 300 << 10
+    found = kept.load()
+    assert (found[0].workload, found[-1].instance) == ("honest", 299)
+    assert len(found) > 20
+
+
+def test_a_name_that_was_asked_for_as_it_is_is_written_once(kept: Unfinished[Artifact], tmp_path: Path) -> None:
+    both = [dataclasses.replace(artifact(1, b"/srv/model"), asked=asked) for asked in (b"/srv/model", b"", b"/srv/link")]
+    kept.save(both)
+    assert kept.load() == both
+    assert (tmp_path / "unfinished").read_text().count("/srv/model".encode().hex()) == 3
