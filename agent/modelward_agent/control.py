@@ -31,6 +31,8 @@ class Channel:
         self.socket = end
         end.setblocking(False)
         self._unsent: deque[bytes] = deque()
+        self.closed = False
+        """The other end is gone: whatever is told from now on reaches nobody."""
         self.garbled = 0
         """What the other end said that is no message."""
 
@@ -83,8 +85,10 @@ class Channel:
                 # It ended without reading all that it was told. Said once, before what it said itself and then the end.
                 continue
             except OSError as e:
+                self.closed = True
                 raise ChannelClosed(str(e)) from e
             if not raw:
+                self.closed = True
                 if messages:
                     break
                 raise ChannelClosed("end of file")
@@ -106,6 +110,7 @@ class Channel:
             return False
         except OSError:
             # The other end is gone. The reader of this end learns that, with all that was said before.
+            self.closed = True
             self._unsent.clear()
             return False
         return True

@@ -58,30 +58,38 @@ class Naming:
 
     def tell(self) -> None:
         """Hand identities that were found to the drainer, as records of a later batch, and the loads that nobody announced."""
+        if self._channel.closed:
+            # What is taken now reaches nobody: it stays on disk for the next sender.
+            return
+        if self._channel.backlog < MAX_BACKLOG:
+            self._tell()
+        self._channel.flush()
+        if not self._channel.backlog and not self._channel.closed:
+            self._keep()
+
+    def _tell(self) -> None:
         for artifact, identity in self._resolver.results():
             self._enricher.bind(artifact.instance, identity)
             self._channel.record(identity_record(artifact.instance, artifact, identity))
         if files := self._resolver.registrations():
             self._channel.tell("artifacts", files)
-        if self._channel.backlog < MAX_BACKLOG and (found := self._recogniser.found()):
+        if found := self._recogniser.found():
             # Before the drainer hears of them: what the kernel side then tells of the load comes without their paths.
             self._enricher.recognised(found)
             for first in range(0, len(found), LATE_AT_ONCE):
                 self._channel.tell("late", [[each.pid, each.tid, each.device, each.inode, each.group]
                                             for each in found[first : first + LATE_AT_ONCE]])
-        self._channel.flush()
-        if not self._channel.backlog:
-            self._keep()
 
     def close(self) -> None:
         """End the processes that work for it."""
+        self._keep(last=True)
         self._recogniser.close()
         self._resolver.close()
         self._enricher.close()
 
-    def _keep(self) -> None:
-        self._unfinished.save(self._resolver.unfinished())
-        self._unrecognised.save(self._recogniser.unfinished())
+    def _keep(self, *, last: bool = False) -> None:
+        self._unfinished.save(self._resolver.to_keep(), last=last)
+        self._unrecognised.save(self._recogniser.unfinished(), last=last)
 
     def _forgotten(self) -> list[str]:
         count = self._enricher.evicted

@@ -26,7 +26,7 @@ from modelward_agent.identity.known import Content, Known
 from modelward_agent.identity.lasting import repeat
 from modelward_agent.identity.loading import Load, find, job, read_facts, remember, tell
 from modelward_agent.identity.record import identity_record as identity_record
-from modelward_agent.identity.turns import Shares, Turns
+from modelward_agent.identity.turns import Lately, Shares, Turns
 from modelward_agent.identity.worker_process import WorkerFailed, WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,9 @@ _LARGE = 256 << 20
 _DEADLINE_S = 300.0
 """For one load, what is large apart: a slow file system gives a megabyte a second."""
 _SHOWN_PATH = 256
+_TOLD_S, _TOLD_EACH, _TOLD_WORKLOADS = 20.0, 32, 256
+"""After its last result was taken a load is kept for so long: the drainer has it on disk within a second, unless it is killed, and
+then a sender lives for some more."""
 _ROUNDS = 3
 """A file may name others, and one of those (an index) again others."""
 
@@ -72,6 +75,7 @@ class Resolver:
         self._ended: dict[str, dict[int, Load]] = {}
         self._unfinished: dict[int, Load] = {}
         self._done: deque[Load] = deque()
+        self._told: Lately[Load] = Lately(_TOLD_S, each=_TOLD_EACH, workloads=_TOLD_WORKLOADS)
         self._held: Counter[str] = Counter()
         self._together = 0
         self._known = Known(known, boot_id)
@@ -118,6 +122,7 @@ class Resolver:
                 load = self._done.popleft()
                 if load.done and self._unfinished.get(load.first.instance) is load:
                     del self._unfinished[load.first.instance]
+                    self._told.add(load.workload, load)
         return found
 
     def registrations(self) -> list[tuple[int, int]]:
@@ -129,6 +134,13 @@ class Resolver:
         """Those of which the last result was not taken yet, in the order in which they were asked for."""
         with self._lock:
             return [artifact for load in self._unfinished.values() for artifact in load.artifacts]
+
+    def to_keep(self) -> list[Artifact]:
+        """Those of which a resolver after a crash would have to be asked anew, what can be missed most at the end: before what is
+        unfinished, that of which the results were taken a while ago."""
+        with self._lock:
+            told = {load.first.instance: load for load in self._told if load.done}
+            return [artifact for load in (*told.values(), *self._unfinished.values()) for artifact in load.artifacts]
 
     def close(self) -> None:
         """Stop; what still waits is not identified."""

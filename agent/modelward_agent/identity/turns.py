@@ -1,6 +1,6 @@
 """What waits and what is kept, shared fairly between workloads: however much one of them asks for, the others lose nothing.
 
-A workload is named by its text (``Artifact.workload``). Neither class locks: whoever uses one does, but for :meth:`Turns.take`.
+A workload is named by its text (``Artifact.workload``). No class locks: whoever uses one does, but for :meth:`Turns.take`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -138,3 +138,34 @@ class Shares(Generic[T]):
                 self._things[workload] = things_of_one
         self._count -= len(taken)
         return taken
+
+
+class Lately(Generic[T]):
+    """What was handed over a while ago: of each workload the latest, and of those that handed over nothing for longest none."""
+
+    def __init__(self, seconds: float, *, each: int, workloads: int, now: Callable[[], float] = time.monotonic) -> None:
+        """``seconds``: so long after it was handed over a thing is held. ``now``: a clock."""
+        self._seconds, self._each, self._workloads, self._now = seconds, each, workloads, now
+        self._things: OrderedDict[str, deque[tuple[float, T]]] = OrderedDict()
+
+    def __iter__(self) -> Iterator[T]:
+        """In their order, workload by workload."""
+        before = self._now() - self._seconds
+        for workload, things in [*self._things.items()]:
+            while things and things[0][0] < before:
+                things.popleft()
+            if not things:
+                del self._things[workload]
+        return (thing for things in self._things.values() for _, thing in things)
+
+    def add(self, workload: str, thing: T) -> None:
+        self._things.setdefault(workload, deque(maxlen=self._each)).append((self._now(), thing))
+        self._things.move_to_end(workload)
+        if len(self._things) > self._workloads:
+            self._things.popitem(last=False)
+
+    def drop(self, workload: str, gone: Callable[[T], bool]) -> None:
+        """Those of a workload need not be held any more."""
+        if workload in self._things:
+            left = [(at, thing) for at, thing in self._things[workload] if not gone(thing)]
+            self._things[workload] = deque(left, maxlen=self._each)
