@@ -48,6 +48,8 @@ class Naming:
         rows = self._enricher.enrich(batch)
         for artifact in self._enricher.wanted():
             self._resolver.submit(artifact)
+        for begun in self._enricher.begun():
+            self._recogniser.begun(*begun)
         opened, written, passed_over = self._enricher.candidates()
         self._recogniser.written(written)
         self._recogniser.submit(opened)

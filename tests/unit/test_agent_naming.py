@@ -32,6 +32,10 @@ class Enricher:
 
     processes = evicted = 0
 
+    def enrich(self, batch: Any) -> None: ...
+    def wanted(self) -> list[Artifact]: return []
+    def candidates(self) -> tuple[list[Opened], list[Any], int]: return [], [], 0
+    def begun(self) -> list[Any]: return [("w", 7, (1, 1), 1)]
     def bind(self, *told: Any) -> None: ...
     def recognised(self, *told: Any) -> None: ...
     def close(self) -> None: ...
@@ -42,8 +46,12 @@ class Recogniser:
 
     def __init__(self) -> None:
         self.models = [opened(1)]
+        self.loads: list[Any] = []
 
     def submit(self, opened: Any) -> None: ...
+    def written(self, files: Any) -> None: ...
+    def pass_over(self, count: int) -> None: ...
+    def begun(self, *load: Any) -> None: self.loads.append(load)
     def close(self) -> None: ...
 
     def found(self) -> list[Opened]:
@@ -149,6 +157,11 @@ def test_while_the_drainer_takes_nothing_results_wait_where_workloads_share(
     monkeypatch.setattr(module, "MAX_BACKLOG", 1)
     naming.tell()
     assert len(line[1].receive()) == 2
+
+
+def test_a_load_that_a_batch_tells_of_is_told_to_whoever_found_its_model(naming: Naming, recogniser: Recogniser) -> None:
+    naming.rows(None)  # type: ignore[arg-type]
+    assert recogniser.loads == [("w", 7, (1, 1), 1)]
 
 
 def test_a_load_that_is_looked_into_anew_is_kept_once(resolver: Resolver) -> None:

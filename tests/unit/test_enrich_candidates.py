@@ -132,3 +132,23 @@ def test_a_load_of_which_the_path_comes_later_is_identified_then() -> None:
     assert not enricher.wanted()
     enricher.recognised(found)
     assert [each.path for each in enricher.wanted()] == [b"/srv/blob"]
+
+
+def test_each_load_of_which_the_path_comes_later_is_identified_then() -> None:
+    enricher = Enricher(boot_id=BOOT)
+    enricher.enrich(batch(opened(b"/srv/blob")))
+    found = enricher.candidates()[0]
+    enricher.enrich(batch(late(), late(instance=100)))
+    assert not enricher.begun()
+    enricher.recognised(found)
+    assert {each.instance for each in enricher.wanted()} == {99, 100}
+
+
+def test_a_load_that_was_found_late_is_said_to_have_begun_once() -> None:
+    enricher = Enricher(boot_id=BOOT)
+    enricher.enrich(batch(opened(b"/srv/blob")))
+    [found] = enricher.candidates()[0]
+    enricher.recognised([found])
+    enricher.enrich(batch(late()))
+    assert enricher.begun() == [(found.workload, found.group, (found.device, found.inode), found.pid)]
+    assert not enricher.begun()

@@ -229,3 +229,46 @@ def test_what_is_kept_is_bounded_and_accounted_for(still: Recogniser, monkeypatc
         assert {(name, file) for file, names in still._lookers.items() for name in names} == {
             (name, file[:2]) for name, file in held if file[1]}
         assert len(still._workloads) <= 8
+
+
+def test_each_opener_of_a_file_that_waits_takes_of_what_its_workload_may_ask(still: Recogniser) -> None:
+    still._now = lambda: 0.0
+    opened = [replace(unlooked("w", inode), tid=tid) for inode in range(1, 101) for tid in range(1, 33)]
+    still.submit(opened)
+    assert still.passed_over == len(opened) - recognisers._BURST
+
+
+def test_what_surely_is_a_model_is_kept_last_where_little_can_be(still: Recogniser) -> None:
+    look(still, unlooked("w", 1), "gguf")
+    still.found()
+    look(still, unlooked("w", 2), "gguf")
+    still.submit([unlooked("w", 3)])
+    assert [each.inode for each in still.unfinished()] == [3, 2, 1]
+
+
+def test_a_loud_workload_pushes_no_model_of_another_out_of_what_was_told(still: Recogniser) -> None:
+    look(still, unlooked("quiet", 5000), "gguf")
+    for inode in range(1, 400):
+        look(still, unlooked("loud", inode), "gguf")
+    still.found()
+    kept = still.unfinished()
+    assert kept[0].workload == "quiet"
+    assert [each.inode for each in kept[1:]] == list(range(400 - recognisers._TOLD_EACH, 400))
+
+
+def test_a_model_is_kept_until_its_load_was_seen_or_for_a_while() -> None:
+    clock = [0.0]
+    recogniser = Recogniser(now=lambda: clock[0])
+    try:
+        for inode in (1, 2):
+            look(recogniser, unlooked("w", inode), "gguf")
+        recogniser.found()
+        clock[0] = 60.0
+        assert [each.inode for each in recogniser.unfinished()] == [1, 2]
+        recogniser.begun("w", 7, (5, 1), 1)
+        recogniser.begun("w", 7, (5, 2), 99)
+        assert [each.inode for each in recogniser.unfinished()] == [2]
+        clock[0] = recognisers._TOLD_S + 1
+        assert recogniser.unfinished() == []
+    finally:
+        recogniser.close()

@@ -20,7 +20,7 @@ from modelward_agent.enrich import effect_columns as effects
 from modelward_agent.enrich.attribution import Attribution
 from modelward_agent.enrich.candidates import Candidates
 from modelward_agent.enrich.columns import shared, sparse
-from modelward_agent.enrich.late_loads import LateLoads
+from modelward_agent.enrich.late_loads import Begun, LateLoads
 from modelward_agent.enrich.loads import Loads
 from modelward_agent.enrich.process_columns import process_columns, replay
 from modelward_agent.enrich.rows import Rows
@@ -94,6 +94,10 @@ class Enricher:
     def recognised(self, found: list[Opened]) -> None:
         """These are models: a load that begins with one is told without its path."""
         self._late.recognised(found)
+
+    def begun(self) -> list[Begun]:
+        """Loads that began with such, since the last call."""
+        return self._late.begun()
 
     def close(self) -> None:
         """Nothing is enriched any more."""

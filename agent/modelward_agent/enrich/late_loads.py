@@ -23,7 +23,11 @@ from modelward_agent.sensor.constants import Segment, Trigger
 Column = npt.NDArray[Any]
 
 _NAMES = 4096
-_UNNAMED = 256
+_UNNAMED, _UNNAMED_EACH = 256, 64
+"""Files of which a load began and the path is not known, and loads of one of them."""
+
+Begun = tuple[str, int, File, int]
+"""Workload, group, file and process of a load."""
 
 
 class LateLoads:
@@ -31,8 +35,9 @@ class LateLoads:
 
     def __init__(self) -> None:
         self._names: OrderedDict[tuple[int, File], tuple[bytes, bytes]] = OrderedDict()
-        self._unnamed: OrderedDict[tuple[int, File], Artifact] = OrderedDict()
+        self._unnamed: OrderedDict[tuple[int, File], OrderedDict[int, Artifact]] = OrderedDict()
         self._waiting: list[Artifact] = []
+        self._begun: list[Begun] = []
 
     def recognised(self, found: Iterable[Opened]) -> None:
         """These are models: a load may begin with each."""
@@ -43,13 +48,18 @@ class LateLoads:
             if len(self._names) > _NAMES:
                 self._names.popitem(last=False)
             # The sender before told the drainer, and did not live to hear of the load.
-            if (unnamed := self._unnamed.pop(key, None)) is not None:
+            for unnamed in self._unnamed.pop(key, OrderedDict[int, Artifact]()).values():
                 self._waiting.append(replace(unnamed, path=opened.path, asked=opened.asked))
 
     def take(self) -> list[Artifact]:
         """Artifacts found since the last call."""
         waiting, self._waiting = self._waiting, []
         return waiting
+
+    def begun(self) -> list[Begun]:
+        """Loads that :meth:`take` gave, or gives with its next call, and that were not told of here before."""
+        begun, self._begun = self._begun, []
+        return begun
 
     def find(self, rows: Rows, whos: list[Who], run: Column, workloads: Workloads) -> None:
         """Take note of a batch's loads."""
@@ -63,10 +73,14 @@ class LateLoads:
                 header=rows.header(row), workload=who.workload_id)
             if path:
                 self._waiting.append(artifact)
+                self._begun.append((who.workload_id, *key, artifact.pid))
                 if who.workload is not None:
                     workloads.loaded(who.workload, path)
             else:
-                self._unnamed[key] = artifact
+                of_file = self._unnamed.setdefault(key, OrderedDict())
+                of_file[artifact.instance] = artifact
+                if len(of_file) > _UNNAMED_EACH:
+                    of_file.popitem(last=False)
                 if len(self._unnamed) > _UNNAMED:
                     self._unnamed.popitem(last=False)
 

@@ -22,7 +22,7 @@ from typing import Any
 from modelward_proto.text import escape
 
 from modelward_agent.identity.lasting import repeat
-from modelward_agent.identity.turns import Shares, Turns
+from modelward_agent.identity.turns import Lately, Shares, Turns
 from modelward_agent.identity.worker_process import WorkerFailed, WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -43,8 +43,8 @@ _FOUND = 4096
 _SAME = 64
 """Openers of one file that is being looked at."""
 _SHOWN = 256
-_TOLD_S = 10.0
-"""So long after a model was given back the load that begins with it may still be on its way here."""
+_TOLD_S, _TOLD_EACH, _TOLD_WORKLOADS = 600.0, 64, 128
+"""So long at most a model that was given back is kept until the load that begins with it was seen: some begin none."""
 
 File = tuple[int, int]
 """Device, as the kernel numbers it, and inode."""
@@ -115,7 +115,7 @@ class Recogniser:
         self._line: Turns[_Workload] = Turns(self._lock, each=1, together=_WORKLOADS)
         self._workloads: OrderedDict[str, _Workload] = OrderedDict()
         self._found: Shares[Opened] = Shares(_FOUND)
-        self._told: deque[tuple[float, Opened]] = deque(maxlen=_SHOWN)
+        self._told: Lately[Opened] = Lately(_TOLD_S, each=_TOLD_EACH, workloads=_TOLD_WORKLOADS, now=now)
         self._kept = 0
         self._lookers: dict[File, set[str]] = {}
         """Workloads for which something is kept of a file, unless it is known by its name alone."""
@@ -148,19 +148,23 @@ class Recogniser:
         """What was found to be a model since the last call, with the device and inode of each."""
         with self._lock:
             found = self._found.take()
-            self._told += [(self._now(), opened) for opened in found]
+            for opened in found:
+                self._told.add(opened.workload, opened)
             return found
+
+    def begun(self, workload: str, group: int, file: File, pid: int) -> None:
+        """The load that begins with a model that was given back was seen."""
+        with self._lock:
+            self._told.drop(workload, lambda told: (told.group, (told.device, told.inode), told.pid) == (group, file, pid))
 
     def unfinished(self) -> list[Opened]:
         """Of what was submitted, that for which a recogniser after a crash would have to be asked anew: the latest of each
-        workload."""
+        workload, and what surely is a model at the end, where what is left out comes last."""
         with self._lock:
-            while self._told and self._told[0][0] < self._now() - _TOLD_S:
-                self._told.popleft()
             busy = [workload for workload in self._workloads.values() if workload.openers]
             each = max(1, _SHOWN // max(1, len(busy)))
             waiting = [opened for workload in busy for opened in _last(workload.openers, each)]
-            return [*(opened for _, opened in self._told), *self._found, *waiting]
+            return [*waiting, *self._found, *self._told]
 
     def problems(self) -> list[str]:
         """What whoever looks after the host should know, in words."""
@@ -196,7 +200,8 @@ class Recogniser:
         if (openers := workload.openers.get(opened.file)) is not None:
             if opened in openers:
                 return
-            if len(openers) < _SAME:
+            # Each may begin a load, as one of another file would.
+            if len(openers) < _SAME and workload.may_ask(now):
                 openers.append(opened)
             else:
                 self.passed_over += 1

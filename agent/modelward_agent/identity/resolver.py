@@ -44,8 +44,8 @@ _DEADLINE_S = 300.0
 """For one load, what is large apart: a slow file system gives a megabyte a second."""
 _SHOWN_PATH = 256
 _TOLD_S, _TOLD_EACH, _TOLD_WORKLOADS = 20.0, 32, 256
-"""After its last result was taken a load is kept for so long: the drainer has it on disk within a second, unless it is killed, and
-then a sender lives for some more."""
+"""After its last result was taken a load is kept for so long: the drainer has it on disk within a second, unless it is killed,
+and then a sender lives for some more."""
 _ROUNDS = 3
 """A file may name others, and one of those (an index) again others."""
 

@@ -71,8 +71,8 @@ class Unfinished(Generic[T]):
         self._again_at = now + _EVERY_S
         scratch = self._path.with_name(self._path.name + ".tmp")
         try:
-            scratch.write_text('{"boot_id": %s, "artifacts": [%s]}' % (
-                json.dumps(self._boot_id), ", ".join(texts[at] for at in sorted(texts))))
+            told = ", ".join(texts[at] for at in sorted(texts))
+            scratch.write_text(f'{{"boot_id": {json.dumps(self._boot_id)}, "artifacts": [{told}]}}')
             scratch.replace(self._path)
         except OSError as e:
             # On a full disk a crash of the sender may leave an instance without a name, as it would without this file.
