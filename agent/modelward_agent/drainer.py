@@ -173,7 +173,7 @@ class Drainer:
         """One round: whatever is due now."""
         now = time.monotonic()
         if now >= self._tick_at:
-            self._unbegun.give(self._sensor.late_loads)
+            self._unbegun.give(self._sensor.late_loads, watching=self._mode == "watching")
             self._sensor.tick()
             self._tick_at = now + TICK_S
         self._hints.deliver(self._sensor)
@@ -291,7 +291,9 @@ class Drainer:
             self._writer.corrupt(_u64(rest[0]), str(rest[2]), _counts(rest[1]))
         elif what == "artifacts":
             files = [(_u32(device), _u64(inode)) for device, inode in rest[0]]
-            self._unregistered += len(files) - self._sensor.register_artifacts(files)
+            taken = self._sensor.register_artifacts(files)
+            if self._mode == "watching":
+                self._unregistered += len(files) - taken
         elif what == "late":
             self._unbegun.add([(_u32(tgid), _u32(tid), _u32(device), _u64(inode), _u64(group))
                                for tgid, tid, device, inode, group in rest[0]])

@@ -104,8 +104,9 @@ class FakeSensor:
         return 0
 
     def late_loads(self, found: Iterable[tuple[int, int, int, int, int]]) -> int:
-        self.did.append(f"late {[*found]}")
-        return 0
+        loads = [*found]
+        self.did.append(f"late {loads}")
+        return len(loads)
 
     def detach(self) -> None:
         self.did.append("detach")

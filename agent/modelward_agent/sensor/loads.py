@@ -8,7 +8,7 @@ import itertools
 import logging
 import struct
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -22,7 +22,10 @@ _LOOKS = 64
 _REGISTERED = 4096
 _RESIDENTS = 1024
 """``max_entries`` of the map."""
-_LATE = 1024
+_LATE, _LATE_EACH = 1024, 128
+"""Loads that wait to be begun, and those of one group."""
+_AGAIN_S = 1.0
+"""After the kernel refused to begin any."""
 _LATE_AT_ONCE = 64
 """A round goes through all tasks of the host, once, whatever it asks for."""
 _GROUP = 0xFFFFFFFF
@@ -48,6 +51,9 @@ class Loads:
         self._keys = ctypes.create_string_buffer(4 * _RESIDENTS)
         self._values = ctypes.create_string_buffer(4 * _RESIDENTS)
         self._late: deque[_Late] = deque()
+        self._late_of: Counter[int] = Counter()
+        """So many of each group wait."""
+        self._late_at = 0.0
 
     def register(self, found: Iterable[tuple[int, int]], group: int = 0) -> int:
         """Files as (device, inode). The kernel forgets the least used ones when there are too many.
@@ -70,18 +76,24 @@ class Loads:
         return bool(self._begin({tid: _inode(device, inode)}))
 
     def ask(self, found: Iterable[tuple[int, int, int, int, int]]) -> int:
-        """Loads to be begun by :meth:`begin_late`, as (process, thread, device, inode, group). Returns how many may wait."""
+        """Loads to be begun by :meth:`begin_late`, as (process, thread, device, inode, group). Returns how many may wait, of one
+        group the first: too many of a group are none of others, and while the kernel begins none, none may."""
         taken = 0
-        for each in found:
-            if len(self._late) >= _LATE:
+        for each in itertools.starmap(_Late, found):
+            if len(self._late) >= _LATE or time.monotonic() < self._late_at:
                 break
-            self._late.append(_Late(*each))
-            taken += 1
+            if self._late_of[each.group] < _LATE_EACH:
+                self._wait(each)
+                taken += 1
         return taken
+
+    def _wait(self, each: _Late) -> None:
+        self._late.append(each)
+        self._late_of[each.group] += 1
 
     def begin_late(self) -> None:
         """Begin loads that wait, as many as one round can: one for each thread."""
-        if not self._late:
+        if not self._late or time.monotonic() < self._late_at:
             return
         chosen: dict[int, _Late] = {}
         left: deque[_Late] = deque()
@@ -92,10 +104,14 @@ class Loads:
             else:
                 chosen[each.tid] = each
         self._late = left
+        self._late_of = Counter(each.group for each in left)
         try:
             begun = self._begin({tid: _inode(each.device, each.inode, each.group) for tid, each in chosen.items()})
         except OSError as e:
-            log.warning("loads that were found late are not begun", extra={"count": len(chosen), "reason": str(e)})
+            log.warning("loads that were found late are not begun now", extra={"count": len(chosen), "reason": str(e)})
+            self._late_at = time.monotonic() + _AGAIN_S
+            for each in chosen.values():
+                self._wait(each)
             return
         for tid, each in chosen.items():
             if tid in begun:
@@ -103,7 +119,7 @@ class Loads:
                 # know better than by its number; and what one workload calls a model is none to others.
                 self.register([(each.device, each.inode)], each.group)
             elif tid != each.tgid:
-                self._late.append(_Late(each.tgid, each.tgid, each.device, each.inode, each.group))
+                self._wait(_Late(each.tgid, each.tgid, each.device, each.inode, each.group))
 
     def _begin(self, wanted: Mapping[int, bytes]) -> set[int]:
         """Begin a load on each thread; those on which it was begun. Others have ended, are not tracked or have that model."""
