@@ -13,9 +13,9 @@ from types import SimpleNamespace
 
 import pytest
 from modelward_agent.identity import hasher as hashers
+from modelward_agent.identity import loading, worker_process
 from modelward_agent.identity import resolver as resolvers
 from modelward_agent.identity import turns as turns_module
-from modelward_agent.identity import worker_process
 from modelward_agent.identity.artifact import Artifact
 from modelward_agent.identity.composing import Found, Model
 from modelward_agent.identity.hasher import Hasher
@@ -409,6 +409,68 @@ def test_a_hasher_that_is_closing_starts_no_reader_and_blames_no_file(monkeypatc
     assert (load.problem, ended) == ("", [])
     monkeypatch.setattr(hashers, "WorkerProcess", None)
     assert not hasher._hash(load)
+
+
+def test_a_load_whose_reader_was_silent_is_tried_once_more_while_its_process_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "lives", lambda pid, start_ns, proc: True)
+    hasher, ended = hashing(monkeypatch)
+    load = large(1, "a", 300 << 20)
+    hasher.add(load)
+
+    def silent(hashes: Load) -> bool:
+        raise worker_process.WorkerSilent("could not be read: nothing came for 30 s")
+
+    monkeypatch.setattr(hasher, "_hash", silent)
+    assert hasher._next()
+    assert (ended, hasher._loads, load.problem) == ([], [load], "")
+    assert hasher._next()
+    assert (ended, hasher._loads) == ([load], [])
+    assert "nothing came" in load.problem
+    hasher.close()
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_look_that_ended_by_silence_is_taken_once_more_while_the_process_lives(
+    still: Resolver, monkeypatch: pytest.MonkeyPatch, lives: bool
+) -> None:
+    monkeypatch.setattr(loading, "lives", lambda pid, start_ns, proc: lives)
+    looks: list[int] = []
+
+    def silent(load: Load) -> None:
+        looks.append(load.first.instance)
+        raise worker_process.WorkerSilent("could not be read: nothing came for 30 s")
+
+    monkeypatch.setattr(still, "_look", silent)
+    still.submit(opened(1, "a"))
+    while len(still._waiting):
+        still._next()
+    still.results()
+    assert (looks, still.unfinished()) == ([1] * (1 + lives), [])
+    still.close()
+
+
+def test_small_files_that_cannot_be_hashed_in_time_are_hashed_by_who_has_more(
+    still: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reader:
+        def __init__(self, *given: object, **named: object) -> None: ...
+        def close(self) -> None: ...
+
+    def compose(load: Load, worker: object) -> None:
+        load.found, load.model = large(1, "a", 1 << 20).found, Model([0])
+
+    def late(load: Load, worker: object) -> None:
+        raise worker_process.WorkerLate("could not be read within 300 s")
+
+    added: list[Load] = []
+    monkeypatch.setattr(resolvers, "WorkerProcess", Reader)
+    monkeypatch.setattr(still, "_compose", compose)
+    monkeypatch.setattr(still, "_hash_small", late)
+    monkeypatch.setattr(still._hasher, "add", added.append)
+    still.submit(opened(1, "a"))
+    still._next()
+    assert [(load.first.instance, load.problem, load.done) for load in added] == [(1, "", False)]
+    still.close()
 
 
 def test_what_is_unfinished_of_a_quiet_workload_outlives_a_crash_beside_a_loud_one(tmp_path: Path) -> None:

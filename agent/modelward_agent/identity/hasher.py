@@ -23,7 +23,7 @@ from modelward_agent.identity.known import Known
 from modelward_agent.identity.lasting import repeat
 from modelward_agent.identity.loading import Load, find, job, read_facts, remember
 from modelward_agent.identity.opening import lives
-from modelward_agent.identity.worker_process import WorkerFailed, WorkerProcess
+from modelward_agent.identity.worker_process import WorkerFailed, WorkerProcess, WorkerSilent
 
 log = logging.getLogger(__name__)
 
@@ -110,11 +110,12 @@ class Hasher:
             if self._closing.is_set():
                 return False
             load = min(self._loads, key=self._order)
-        ended, problem = True, ""
+        ended, problem, silent = True, "", False
         try:
             ended = self._hash(load)
         except (WorkerFailed, OSError, ValueError, KeyError, TypeError, IndexError) as e:
             problem = str(e) if isinstance(e, WorkerFailed) else f"cannot be read: {e}"
+            silent = isinstance(e, WorkerSilent)
         except Exception as e:
             # The next one may be an honest model.
             log.exception("artifact not hashed", extra={"path": escape(load.first.path)})
@@ -123,9 +124,12 @@ class Hasher:
             if self._closing.is_set():
                 # What failed may have been ended for that.
                 return False
-            load.problem = problem or load.problem
             if not ended or load not in self._loads:
                 return True
+            if silent and load.may_try_again(self._proc):
+                self._place(load)
+                return True
+            load.problem = problem or load.problem
             if not load.problem and not load.model.problem and load.unread(self._known):
                 # Files joined it while it was being hashed: they come when they would as a load of their own.
                 self._place(load)

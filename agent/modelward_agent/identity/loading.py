@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from modelward_proto.text import escape
@@ -15,6 +16,7 @@ from modelward_agent.identity.composing import Found, Model, joint_digest
 from modelward_agent.identity.formats import format_by_extension
 from modelward_agent.identity.header import Facts
 from modelward_agent.identity.known import Content, Known, Stamp, told_facts
+from modelward_agent.identity.opening import lives
 from modelward_agent.identity.sources import find_source
 from modelward_agent.identity.worker_process import WorkerProcess
 
@@ -38,6 +40,8 @@ class Load:
     """So many of its artifacts were looked at."""
     refused: int = 0
     """So many of its artifacts were turned away at least once."""
+    again: bool = False
+    """A worker that read it was silent once, and it was tried once more."""
     queued: bool = False
     done: bool = False
     false: bool = False
@@ -61,6 +65,13 @@ class Load:
     def overflow(self) -> bool:
         """It has more artifacts than are read."""
         return len(self.artifacts) > members.FILES
+
+    def may_try_again(self, proc: str) -> bool:
+        """After a worker was silent: whoever loaded it lives, and it is the first time. Called under the lock."""
+        if self.again or not lives(self.first.pid, self.first.start_ns, Path(proc)):
+            return False
+        self.again = True
+        return True
 
     def covers(self, artifact: Artifact) -> bool:
         """Whether a file is known to be a part of it already."""

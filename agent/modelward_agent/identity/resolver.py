@@ -8,6 +8,7 @@ others nor takes more than its turn.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -27,7 +28,7 @@ from modelward_agent.identity.lasting import repeat
 from modelward_agent.identity.loading import Load, find, job, read_facts, remember, tell
 from modelward_agent.identity.record import identity_record as identity_record
 from modelward_agent.identity.turns import Lately, Shares, Turns
-from modelward_agent.identity.worker_process import WorkerFailed, WorkerProcess
+from modelward_agent.identity.worker_process import WorkerFailed, WorkerLate, WorkerProcess, WorkerSilent
 
 log = logging.getLogger(__name__)
 
@@ -110,9 +111,7 @@ class Resolver:
             load.done = False
             self._ended.get(load.workload, {}).pop(artifact.instance, None)
             self._unfinished[artifact.instance] = load
-            load.queued = True
-            if (lost := self._waiting.add(load.workload, load)) is not None:
-                self._refuse(lost)
+            self._queue(load)
 
     def results(self) -> list[tuple[Artifact, Identity]]:
         """Identities found since the last call. One that becomes known bit by bit comes several times: the last one counts."""
@@ -173,6 +172,12 @@ class Resolver:
         self._held[load.workload] += artifacts
         self._together += artifacts
 
+    def _queue(self, load: Load) -> None:
+        """It waits to be looked at. Called under the lock."""
+        load.queued = True
+        if (lost := self._waiting.add(load.workload, load)) is not None:
+            self._refuse(lost)
+
     def _refuse(self, load: Load) -> None:
         """It does not wait any more. Called under the lock."""
         counted = max(load.looked, load.refused)
@@ -205,10 +210,12 @@ class Resolver:
             load.queued = False
             load.problem = ""
             load.looked = len(load.artifacts)
+        silent = False
         try:
             self._look(load)
         except (WorkerFailed, OSError, ValueError, KeyError, TypeError, IndexError) as e:
             load.problem = str(e) if isinstance(e, WorkerFailed) else f"cannot be read: {e}"
+            silent = isinstance(e, WorkerSilent)
         except Exception as e:
             # The next one may be an honest model.
             log.exception("artifact not identified", extra={"path": escape(load.first.path)})
@@ -216,15 +223,18 @@ class Resolver:
         if self._closing.is_set():
             return False
         with self._lock:
-            to_hash = False
+            to_hash = again = False
             try:
                 self._tell(load)
                 to_hash = not load.problem and not load.model.problem and bool(load.unread(self._known))
+                again = silent and load.may_try_again(self._proc)
             finally:
-                if not to_hash:
+                if not to_hash and not again:
                     self._finish(load)
             if to_hash:
                 self._hasher.add(load)
+            elif again and not load.queued:
+                self._queue(load)
         self._known.save()
         return True
 
@@ -249,7 +259,9 @@ class Resolver:
                 if wanted and left:
                     also += wanted
                     continue
-                self._hash_small(load, worker)
+                # What cannot be read in time is read by whoever has more of it.
+                with contextlib.suppress(WorkerLate):
+                    self._hash_small(load, worker)
                 return
             finally:
                 self._worker = None

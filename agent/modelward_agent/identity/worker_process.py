@@ -41,6 +41,14 @@ class WorkerFailed(Exception):
     """A worker died, was silent, or said what is no answer. The message continues a sentence on the file."""
 
 
+class WorkerSilent(WorkerFailed):
+    """It said nothing for too long: it hangs, or the host was too busy for it."""
+
+
+class WorkerLate(WorkerFailed):
+    """It was not done in time."""
+
+
 class WorkerProcess:
     """One worker and its one job. Whatever happens to it, :meth:`close` leaves nothing behind that can be ended."""
 
@@ -177,13 +185,13 @@ class _Patience:
         self._ticks = ticks
         # Steps are counted, not the time: this thread may have waited for a CPU, too.
         if self._asleep >= _LOOKS:
-            raise WorkerFailed(f"could not be read: nothing came for {self._silence_s:g} s")
+            raise WorkerSilent(f"could not be read: nothing came for {self._silence_s:g} s")
         if time.monotonic() - self._began > _PATIENCE * self._silence_s:
-            raise WorkerFailed(f"could not be read: its reader had no result after {_PATIENCE * self._silence_s:g} s")
+            raise WorkerSilent(f"could not be read: its reader had no result after {_PATIENCE * self._silence_s:g} s")
 
     def _be_in_time(self) -> None:
         if time.monotonic() >= self._until:
-            raise WorkerFailed(f"could not be read within {self._told_s:.0f} s")
+            raise WorkerLate(f"could not be read within {self._told_s:.0f} s")
 
 
 def _progress(pid: int) -> tuple[bytes, int]:
