@@ -134,7 +134,7 @@ static __noinline int found_artifact(struct task_struct *task, struct file *file
 	}
 	g = t ? group_at(t->group_slot, t->group) : NULL;
 	/* What a group loads before our eyes needs no reconstruction. */
-	if (!g || g->evidence != MW_RECONSTRUCTED)
+	if (!g || !g->settling)
 		return 0;
 	number = BPF_CORE_READ(inode, i_ino);
 	device = BPF_CORE_READ(inode, i_sb, s_dev);

@@ -104,14 +104,14 @@ static __noinline u32 goes_on(struct mw_scope_slot *scope, u64 now)
 	struct task_struct *thread = (void *)scope->thread;
 	u32 held;
 
-	if (now - scope->last_io_ns > MW_HELD_NS || (u32)BPF_CORE_READ(thread, pid) != scope->tid)
+	if (passed(now, scope->last_io_ns, MW_HELD_NS) || (u32)BPF_CORE_READ(thread, pid) != scope->tid)
 		return 0;
 	if (scope->depth)
 		return 1;
 	held = holds_artifact(scope, thread);
 	if (held == MW_HELD || (held && touches_pages(scope, thread, now)))
 		return 1;
-	if (scope->answered_ns && now - scope->answered_ns > MW_DOUBT_NS)
+	if (scope->answered_ns && passed(now, scope->answered_ns, MW_DOUBT_NS))
 		return 0;
 	return at_work(thread) ? 2 : 0;
 }
@@ -132,6 +132,8 @@ static long answer_scope(u32 index, struct mw_answer *a)
 
 	if (!scope || scope->group != a->group)
 		return 0;
+	if (scope->tgid == a->tgid)
+		scope->listens = 1;
 	if (scope_state(scope, a->now) != MW_SCOPE_TAIL) {
 		/* A thread that answers has come back from its load, and so has one that sleeps while another answers for it. */
 		if (scope->tgid != a->tgid || scope->depth || scope->evidence == MW_RECONSTRUCTED ||
@@ -141,12 +143,10 @@ static long answer_scope(u32 index, struct mw_answer *a)
 		goto over;
 	}
 	settle(scope);
-	if (scope->tgid == a->tgid)
-		scope->listens = 1;
 	/* The thread that loaded, or what it forked with the model in memory. */
 	if (scope->tgid == a->tgid ? scope->tid == a->tid : scope->instance == a->own_instance)
 		goto over;
-	if (a->now - scope->checked_ns < MW_CHECK_NS)
+	if (!passed(a->now, scope->checked_ns, MW_CHECK_NS))
 		return 0;
 	on = goes_on(scope, a->now);
 	if (on)

@@ -16,7 +16,6 @@ struct mw_inode {
 struct mw_known {
 	u32 generation;		/* of the inode: its number may be another file's tomorrow */
 	u32 has_generation;	/* 0: user space named it, which has none */
-	u32 loader;		/* process that opened it last as an artifact; 0: none did */
 };
 
 /* Inodes that a group opened as artifacts, and those that user space knows of: shards, external data, siblings. A hard link, a new
@@ -47,19 +46,17 @@ static __noinline struct mw_known *known_as(struct mw_task *t, struct inode *ino
 	return NULL;
 }
 
-/* Process `tgid` opened an artifact, which is remembered by its inode; over its quota a group has it known by name alone, which is
- * counted.
- */
-static __noinline int know_artifact(struct mw_task *t, struct inode *inode, u32 tgid)
+/* Remember an artifact by its inode; a group over its quota has it known by name alone, which is counted. */
+static __noinline int know_artifact(struct mw_task *t, struct inode *inode)
 {
 	struct mw_inode key = { .inode = BPF_CORE_READ(inode, i_ino), .device = BPF_CORE_READ(inode, i_sb, s_dev) };
-	struct mw_known known = { .generation = BPF_CORE_READ(inode, i_generation), .has_generation = 1, .loader = tgid }, *before;
+	struct mw_known known = { .generation = BPF_CORE_READ(inode, i_generation), .has_generation = 1 }, *before;
 	struct mw_group *g = group_at(t->group_slot, t->group);
 
 	key.group = (u32)t->group;
 	before = bpf_map_lookup_elem(&artifacts, &key);
 	if (before)
-		before->loader = tgid;
+		*before = known;	/* it may be another file by now */
 	if (!g || before)
 		return 0;
 	if (g->artifacts >= MW_GROUP_ARTIFACTS) {

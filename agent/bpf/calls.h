@@ -152,6 +152,7 @@ OFFERED int inference_called(struct task_struct *task, struct mw_task *t, struct
 	if (from == MW_PHASE_LOAD || from == MW_PHASE_START || from == MW_PHASE_UNKNOWN) {
 		l->phase = MW_PHASE_WARMUP;
 		l->ready_ns = bpf_ktime_get_boot_ns();
+		g->pending = 1;
 		if (from != MW_PHASE_LOAD)
 			tell_of_process(task, t, l, MOVE(from, MW_PHASE_WARMUP, MW_BY_INFERENCE), detail);
 		from = MW_PHASE_WARMUP;
@@ -192,14 +193,16 @@ OFFERED int unloaded(struct task_struct *task, struct mw_task *t, struct mw_task
 {
 	struct mw_group *g = group_at(t->group_slot, t->group);
 	struct mw_scratch *s;
+	bool own;
 
 	if (!g)
 		return 0;
 	if (!instance)
 		instance = only_model(&l->models);
+	own = owns_model(&l->models, instance, task->tgid);
 	if (!instance || !remove_model(&l->models, instance))
 		return 0;
-	if (!l->inherited)
+	if (own && !l->inherited)
 		remove_model(&g->models, instance);
 	s = claim();
 	if (!s) {
@@ -272,6 +275,7 @@ OFFERED int declare_phase(struct task_struct *task, struct mw_task *t, struct mw
 		l->evidence = MW_DECLARED;
 		l->phase = phase;
 		l->ready_ns = bpf_ktime_get_boot_ns();
+		g->pending = 1;
 		if (g->phase < phase)
 			g->phase = phase;
 	} else if (phase != from) {

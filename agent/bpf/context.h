@@ -246,7 +246,7 @@ static __always_inline bool fill(struct mw_header *h, struct task_struct *task, 
 	if (t->server)
 		h->flags |= MW_F_SERVER;
 	/* An agent that dies meanwhile leaves it so. */
-	if (g->settling && kind != MW_LIFECYCLE && h->time_ns - g->active_ns < MW_SETTLING_NS)
+	if (g->settling && !passed(h->time_ns, g->made_ns, MW_SETTLING_NS))
 		h->flags |= MW_UNSETTLED;
 	fill_lifecycle(h, t, l, g, h->time_ns);
 	return true;

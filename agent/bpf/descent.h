@@ -9,16 +9,33 @@
 #define MW_ANCESTORS	8
 #define MW_CHILDREN	1024
 
+/* Was a process started in the load that its ancestor is in? Its fork was missed then: the kernel refuses the state of a task while
+ * another program on that CPU is about to get one.
+ */
+static __always_inline bool began_in(struct mw_scope_slot *scope, struct task_struct *task)
+{
+	return scope && READ(task_struct, task, start_boottime) > scope->record.h.time_ns;
+}
+
 static __always_inline struct mw_task *take_in(struct task_struct *task, struct mw_task *from)
 {
 	struct mw_task *t = bpf_task_storage_get(&tasks, task, from, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct mw_scope_slot *scope;
 	struct mw_group *g;
 
 	if (!t)
 		return NULL;
 	if (!first_to_count(t, task))
 		return t;
-	t->scope_instance = 0;
+	scope = scope_at(t->scope_slot, t->scope_instance);
+	if (began_in(scope, task)) {
+		t->origin_instance = scope->instance;
+		t->origin_time_ns = READ(task_struct, task, start_boottime);
+		t->origin_scope = scope_state(scope, t->origin_time_ns);
+		t->origin_via = MW_VIA_FORK;
+	} else {
+		t->scope_instance = 0;
+	}
 	t->other_program = 0;
 	t->scopes_begun = 0;
 	t->asked_pointer = 0;

@@ -67,7 +67,8 @@ static __always_inline u64 next_number(u32 ring)
 	return n ? __sync_fetch_and_add(n, 1) + 1 : 0;
 }
 
-#define MW_UNSETTLED	(1u << 31)	/* flag of a record whose group is settling: it would name no model, and stays here */
+/* Flag of a record whose group is settling: it would name no model. Control records go out all the same. */
+#define MW_UNSETTLED	(1u << 31)
 
 APART int emit(struct mw_scratch *s, u32 control)
 {
@@ -78,8 +79,9 @@ APART int emit(struct mw_scratch *s, u32 control)
 	if (!s)
 		return 0;
 	h = &s->h;
-	if (h->flags & MW_UNSETTLED)
+	if (h->flags & MW_UNSETTLED && !control)
 		return 0;
+	h->flags &= ~MW_UNSETTLED;
 	large = s->used > MW_SMALL_SIZE - MW_HEADER_SIZE;
 	kind = h->kind < MW_KIND_MAX ? h->kind : 0;
 	h->ring = (control ? MW_RING_CONTROL : MW_RING_EVENTS) + (large ? 1 : 0);

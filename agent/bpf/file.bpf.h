@@ -186,7 +186,7 @@ static __noinline int file_opened(struct task_struct *task, struct mw_task *t, s
 	append_path(s, MW_SEG_PATH, (u64)BPF_CORE_READ(task, fs), (u64)BPF_CORE_READ(file, f_path.mnt), (u64)dentry);
 	append_asked(s);
 	if (artifact) {
-		know_artifact(t, inode, task->tgid);
+		know_artifact(t, inode);
 		describe_opening(s, dentry, MW_BY_ARTIFACT_OPEN);
 		stem_of(s->opening.stem, &name);
 		if (asked.length && !same_name(&name, &asked))

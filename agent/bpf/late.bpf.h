@@ -28,7 +28,7 @@ int late_load(struct bpf_iter__task *ctx)
 	if (!t || t->excluded || (found->group && found->group != (u32)t->group))
 		return 0;
 	l = process_of(task, t);
-	if (!l->inherited && has_model(&l->models, found->inode, found->device))
+	if (!l->inherited && has_model(&l->models, found->inode, found->device, task->tgid))
 		return 0;
 	s = claim();
 	if (!s) {

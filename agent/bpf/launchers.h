@@ -8,6 +8,7 @@
 #define MODELWARD_LAUNCHERS_H
 
 #include "descent.h"
+#include "tracking.h"
 
 /* The same program, for the same user, in the same session and container? */
 static __always_inline bool same_program(struct task_struct *a, struct task_struct *b)

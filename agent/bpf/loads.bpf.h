@@ -61,13 +61,13 @@ static __noinline int used_artifact(struct task_struct *task, struct mw_task *t,
 				.group = t->group, .tgid = task->tgid };
 	struct mw_group *g = group_at(t->group_slot, t->group);
 	struct mw_scope_slot *scope;
-	struct mw_known *known;
+	struct mw_held file_of = {};
 	struct mw_task *l;
+	u64 *loaded;
 
 	if (!g || t->excluded || BPF_CORE_READ(file, f_flags) & O_ACCMODE)
 		return 0;
-	known = known_as(t, inode);
-	if (!known)
+	if (!known_as(t, inode))
 		return 0;
 	if (g->live_scopes)
 		bpf_loop(totals.scope_mark, find_load_of, &j, 0);
@@ -83,8 +83,12 @@ static __noinline int used_artifact(struct task_struct *task, struct mw_task *t,
 		return 0;
 	}
 	l = process_of(task, t);
-	/* Of a model in several files the process is known to have the first one. */
-	if (!l->inherited && l->models.count && (known->loader == task->tgid || has_model(&l->models, j.inode, j.device)))
+	file_of.inode = j.inode;
+	file_of.device = j.device;
+	file_of.tgid = task->tgid;
+	loaded = bpf_map_lookup_elem(&loaded_files, &file_of);
+	if (!l->inherited && (has_model(&l->models, j.inode, j.device, task->tgid) ||
+			      (loaded && owns_model(&l->models, *loaded, task->tgid))))
 		return 0;
 	return load_found(task, t, l, file, trigger);
 }
@@ -153,7 +157,7 @@ static __noinline int first_read(struct file *file, u64 from, u64 start, u64 len
 	f.size = BPF_CORE_READ(inode, i_size);
 	if (!is_model(&f))
 		return 0;
-	know_artifact(t, inode, task->tgid);
+	know_artifact(t, inode);
 	load_found(task, t, process_of(task, t), file, MW_BY_ARTIFACT_READ);
 	return 0;
 }

@@ -42,10 +42,20 @@ static __noinline int name_model(struct mw_models *m, u64 instance, u64 inode, u
 	return 0;
 }
 
-static __always_inline bool has_model(struct mw_models *m, u64 inode, u32 device)
+/* Has it a load that began with this file, by the process itself? */
+static __always_inline bool has_model(struct mw_models *m, u64 inode, u32 device, u32 tgid)
 {
 	for (u32 i = 0; i < MW_MODELS; i++)
-		if (m->instance[i] && m->inode[i] == inode && m->device[i] == device)
+		if (m->instance[i] && m->inode[i] == inode && m->device[i] == device && m->owner[i] == tgid)
+			return true;
+	return false;
+}
+
+/* Has it this load, and by the process itself? */
+static __always_inline bool owns_model(struct mw_models *m, u64 instance, u32 tgid)
+{
+	for (u32 i = 0; i < MW_MODELS; i++)
+		if (instance && m->instance[i] == instance && m->owner[i] == tgid)
 			return true;
 	return false;
 }

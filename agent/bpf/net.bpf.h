@@ -203,11 +203,11 @@ static __always_inline int payload_of(struct sk_buff *skb, struct sock *sk)
 {
 	u64 header = (u64)BPF_CORE_READ(skb, head) + skb->transport_header;
 	u8 words = 0;	/* of the header, in the upper half */
-	u16 port = 0;
+	u16 port[2] = {};	/* of source and destination */
 
-	bpf_probe_read_kernel(&port, sizeof(port), (void *)header);
-	/* In a tunnel it comes by again, with another header in that place. */
-	if (bpf_ntohs(port) != sk->__sk_common.skc_num)
+	bpf_probe_read_kernel(port, sizeof(port), (void *)header);
+	/* In a tunnel it comes by again, with another header in that place; one of the two may have been translated. */
+	if (bpf_ntohs(port[0]) != sk->__sk_common.skc_num && port[1] != sk->__sk_common.skc_dport)
 		return 0;
 	bpf_probe_read_kernel(&words, 1, (void *)header + 12);
 	return skb->len - (u32)(header - (u64)BPF_CORE_READ(skb, data)) - (words >> 4) * 4;

@@ -76,7 +76,7 @@ static __always_inline void probes_wanted_again(u32 tgid)
 }
 
 /* 1 or 0 without a branch, of which the verifier would walk both sides for each letter. */
-#define IS(a, b)	((u32)(((a) ^ (b)) - 1) >> 31)
+#define IS(a, b)	(((u32)(u8)((a) ^ (b)) - 1) >> 31)
 
 /* Is it a library that probes know? `program`: or such a program, with whatever linked into it. */
 APART bool is_known_library(u64 dentry_address, u32 program)

@@ -48,7 +48,6 @@ int BPF_PROG(on_newtask, struct task_struct *child, u64 clone_flags)
 		return 0;
 	}
 	c->asked_pointer = 0;
-	c->adopted = 0;
 	c->scope_instance = t->scope_instance;
 	c->scope_slot = t->scope_slot;
 	g = group_at(t->group_slot, t->group);
@@ -56,6 +55,8 @@ int BPF_PROG(on_newtask, struct task_struct *child, u64 clone_flags)
 		return 0;
 	if (first_to_count(c, child))
 		__sync_fetch_and_add(&g->tasks, 1);
+	/* What is forked while its group is rebuilt is to be told of as those that were there. */
+	c->adopted = g->settling && !(clone_flags & CLONE_THREAD);
 	c->stopping = 0;
 	c->ended = 0;
 	l = process_of(task, t);

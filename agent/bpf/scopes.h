@@ -136,7 +136,7 @@ static __always_inline bool is_of(struct mw_scope_slot *scope, u64 inode, u32 de
 
 APART bool has_artifact(struct mw_scope_slot *scope, u64 inode, u32 device)
 {
-	return scope && is_of(scope, inode, device);
+	return scope && inode && is_of(scope, inode, device);
 }
 
 static __noinline int note_artifact(struct mw_scope_slot *scope, u64 inode, u32 device, u64 folder)

@@ -109,6 +109,7 @@ struct mw_group {
 	u64 id;
 	u64 root_start_ns;
 	u64 answered_ns;	/* last answer that was looked at */
+	u64 made_ns;
 	u64 active_ns;		/* last exec of a server, or begin of a load */
 	u64 ended_ns;		/* last end of a load that was no answer */
 	struct mw_models models;
@@ -230,6 +231,14 @@ struct {
 	__type(value, u32);
 } held SEC(".maps");
 
+/* The load that a process opened an artifact in: of a model in several files its list of models has the first one alone. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct mw_held);
+	__type(value, u64);
+} loaded_files SEC(".maps");
+
 /* Processes whose models may be mapped: by tgid. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -282,6 +291,12 @@ static __always_inline bool first_to_count(struct mw_task *t, struct task_struct
 	return __sync_lock_test_and_set(&t->owner, (u32)task->pid) != (u32)task->pid;
 }
 
+/* Has so much time passed since? Not if it is yet to come: another CPU may have written it since `now` was read. */
+static __always_inline bool passed(u64 now, u64 then, u64 ns)
+{
+	return now > then && now - then > ns;
+}
+
 static __always_inline u64 quiet_ns(void)
 {
 	u32 zero = 0;
@@ -313,7 +328,7 @@ static __always_inline u32 scope_state(struct mw_scope_slot *scope, u64 now)
 {
 	if (scope->state != MW_SCOPE_OPEN)
 		return scope->state;
-	return now - scope->last_io_ns > quiet_ns() && now > scope->last_io_ns ? MW_SCOPE_TAIL : MW_SCOPE_OPEN;
+	return passed(now, scope->last_io_ns, quiet_ns()) ? MW_SCOPE_TAIL : MW_SCOPE_OPEN;
 }
 
 #endif

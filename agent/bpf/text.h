@@ -59,6 +59,7 @@ struct mw_scratch {
 	/* Of an open: there is no room for them on the stack. */
 	struct mw_repeat_key key;
 	struct mw_opening opening;
+	struct mw_held loaded;
 };
 
 /* Programs of some hooks can be preempted, and interrupts nest: a program claims one of several. */

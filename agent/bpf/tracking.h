@@ -56,7 +56,8 @@ static __noinline struct mw_task *new_group(struct task_struct *task, u32 phase,
 	__builtin_memset(&g->models, 0, sizeof(g->models));
 	g->answered_ns = 0;
 	g->artifacts = 0;
-	g->active_ns = bpf_ktime_get_boot_ns();
+	g->made_ns = bpf_ktime_get_boot_ns();
+	g->active_ns = g->made_ns;
 	g->pending = 1;
 	g->tasks = 1;
 	g->phase = phase;

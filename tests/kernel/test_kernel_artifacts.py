@@ -54,7 +54,7 @@ def test_an_artifact_that_was_renamed_is_one_still(host: Host, artifact: Path) -
 def test_an_inode_that_is_another_file_by_now_is_no_artifact(host: Host, artifact: Path, tmp_path: Path) -> None:
     device, inode = _key(artifact)
     known = struct.pack("=QII", inode, device, 0)
-    host.sensor._kernel.map("artifacts").update(known, struct.pack("=III", 0xABCDEF01, 1, 0))
+    host.sensor._kernel.map("artifacts").update(known, struct.pack("=II", 0xABCDEF01, 1))
     plain = tmp_path / "renamed.py"
     artifact.rename(plain)
     other = tmp_path / "other.gguf"
@@ -315,6 +315,38 @@ os.close(os.open({str(blob)!r}, os.O_RDONLY))
     assert struct.pack("=QII", inode, device, 0) not in known
 
 
+def test_a_late_load_takes_no_thread_out_of_the_load_that_it_is_in(host: Host, artifact: Path) -> None:
+    body = """
+done = threading.Event()
+def loader():
+    fd = os.open(artifact, os.O_RDONLY)
+    print(threading.get_native_id(), flush=True)
+    while not done.wait(0.02):
+        os.pread(fd, 10, 0)
+    run("inside")
+t = threading.Thread(target=loader); t.start()
+sys.stdin.readline()
+done.set()
+t.join()
+"""
+    process = host.start(_PRELUDE + body, str(artifact), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    host.pump_for(0.5)
+    tid = int(process.stdout.readline())
+    host.pump_for(0.3)
+    assert host.sensor.late_load(process.pid, tid, 77, 4242)
+    host.pump_for(0.5)
+    process.stdin.close()
+    host.finish(process)
+    events = host.events(process.pid)
+    [opened] = of(events, "lifecycle", trigger=Trigger.ARTIFACT_OPEN)
+    [late] = of(events, "lifecycle", trigger=Trigger.LATE)
+    inside = of(events, "exec")[-1]
+    assert late.instance != opened.instance == inside.instance
+    assert (inside.phase, inside.scope) == (Phase.LOAD, Scope.OPEN)
+
+
 def test_a_late_load_of_a_stranger_begins_nothing(host: Host) -> None:
     assert not host.sensor.late_load(1, 1, 77, 4242)
 
@@ -352,6 +384,12 @@ def other():
         time.sleep(0.05)
         os.pread(fd, 10, 0)
 t = threading.Thread(target=load); t.start(); t.join()
+worker = os.fork()
+if worker == 0:
+    # Another one of the same server has the same file.
+    load()
+    os._exit(0)
+os.waitpid(worker, 0)
 t = threading.Thread(target=other); t.start()
 time.sleep(0.5)
 os.pread(kept, 10, 0)

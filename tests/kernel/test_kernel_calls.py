@@ -221,6 +221,26 @@ def test_the_file_that_another_process_opens_for_a_call_names_its_load(
     assert marked(events, "after").instance == begun.instance
 
 
+def test_a_process_that_the_caller_did_not_start_names_no_call_of_it(server: Server, library: Library, artifact: Path) -> None:
+    body = f"""
+wait('{TRITON_LOAD}')
+os.mkfifo(path + b'.fifo')
+caller = os.fork()
+if caller == 0:
+    call('{TRITON_LOAD}', memory, path + b'.fifo')
+    os._exit(0)
+time.sleep(0.3)
+os.close(os.open(path, os.O_RDONLY))
+with open(path + b'.fifo', 'wb') as fifo:
+    fifo.write(b'x')
+os.waitpid(caller, 0)
+"""
+    events = server(body, library("libtritonserver-0a1b2c3d.so"))
+    [begun] = transitions(events, Trigger.PROBE_ENTER)
+    [opened] = [e for e in of(events, "file_open") if e.path == bytes(artifact)]
+    assert opened.instance != begun.instance
+
+
 def test_a_process_with_a_model_of_its_own_names_no_other_ones_call(server: Server, library: Library, artifact: Path) -> None:
     other = artifact.with_name("own.gguf")
     other.write_bytes(b"GGUF own")

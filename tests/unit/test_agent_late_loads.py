@@ -131,6 +131,9 @@ class Map(dict[bytes, bytes]):
     def update(self, key: bytes, value: bytes) -> None:  # type: ignore[override]
         self[key] = value
 
+    def add(self, key: bytes, value: bytes) -> None:
+        self.setdefault(key, value)
+
     def lookup(self, key: bytes, size: int) -> bytes:
         return self[key][:size]
 

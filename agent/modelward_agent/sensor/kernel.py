@@ -24,7 +24,8 @@ RING_MAPS = {
 LIFECYCLE_MAPS = ("tasks", "groups", "scopes", "held", "listeners", "clients", "own_clients", "artifacts", "residents", ".bss")
 """What is known of running workloads; an upgraded agent of the same layout takes it over."""
 _MAP, _PROGRAM = "map_", "program_"
-_MOST_THREADS = 8
+_MOST_THREADS = 4
+"""Each holds a descriptor of each map meanwhile, and parses the kernel's types: 30 ms."""
 _COSTS = {
     "exit_open": 160, "on_file_open": 160, "on_file_opened": 160, "on_exec": 100, "adopt": 50, "probe_call": 46, "declare": 44,
     "on_exit": 38, "late_load": 35, "on_newtask": 31, "find_files": 26, "on_send": 25, "on_tcp_sendmsg": 25, "on_packet": 25,
@@ -100,12 +101,12 @@ def load(path: Path, about: About, without: Iterable[str], taken_over: Mapping[s
     maps: dict[str, libbpf.Map] = {}
     programs: dict[str, libbpf.Program] = {}
     try:
-        maps = _load_maps(path, about, taken_over or {})
+        _load_maps(path, about, taken_over or {}, maps)
         shares = _shares([name for name in sections if name not in refused])
         with ThreadPoolExecutor(_MOST_THREADS) as threads:
-            for loaded, news in threads.map(lambda share: _load_programs(path, maps, share), shares):
-                programs |= loaded
-                refused |= news
+            tasks = [threads.submit(_load_programs, path, maps, share, programs) for share in shares]
+        for task in tasks:
+            refused |= task.result()
         if not programs:
             why = next(iter(refused.values()), "there is none")
             raise SensorError(f"the kernel refuses every program ({why}): a lockdown or a security module may forbid bpf()")
@@ -148,8 +149,8 @@ def _sections(path: Path) -> dict[str, str]:
         found.close()
 
 
-def _load_maps(path: Path, about: About, taken_over: Mapping[str, int]) -> dict[str, libbpf.Map]:
-    """Raises SensorError or OSError."""
+def _load_maps(path: Path, about: About, taken_over: Mapping[str, int], loaded: dict[str, libbpf.Map]) -> None:
+    """Adds to ``loaded``. Raises SensorError or OSError."""
     found = _open(path, ())
     try:
         for ring, name in RING_MAPS.items():
@@ -158,18 +159,19 @@ def _load_maps(path: Path, about: About, taken_over: Mapping[str, int]) -> dict[
             found.reuse(name, fd)
         if error := found.load():
             raise SensorError(f"the kernel refuses the object: {os.strerror(error)}: " + " | ".join(found.log.take()[-3:]))
-        return {name: each.again() for name, each in found.maps().items()}
+        for name, each in found.maps().items():
+            loaded[name] = each.again()
     finally:
         found.close()
 
 
 def _load_programs(
-    path: Path, maps: Mapping[str, libbpf.Map], wanted: Iterable[str]
-) -> tuple[dict[str, libbpf.Program], dict[str, str]]:
-    """Programs that use these maps; and which of them the kernel refuses, and why.
+    path: Path, maps: Mapping[str, libbpf.Map], wanted: Iterable[str], loaded: dict[str, libbpf.Program]
+) -> dict[str, str]:
+    """Add programs that use these maps to ``loaded``; returns which of them the kernel refuses, and why.
 
     Raises:
-        SensorError: it refuses, and does not say which.
+        SensorError: it refuses, and does not say which. OSError: no descriptor is left.
     """
     left, refused = set(wanted), dict[str, str]()
     while left:
@@ -178,7 +180,9 @@ def _load_programs(
             for each in maps.values():
                 found.reuse(each.name, each.fd)
             if not (error := found.load()):
-                return {name: found.programs[name].again() for name in left}, refused
+                for name in left:
+                    loaded[name] = found.programs[name].again()
+                return refused
             news = {name: why for name, why in found.log.refused().items() if name in left}
             if not news:
                 raise SensorError(f"the kernel refuses the object: {os.strerror(error)}: " + " | ".join(found.log.take()[-3:]))
@@ -186,7 +190,7 @@ def _load_programs(
             found.close()
         refused |= news
         left -= news.keys()
-    return {}, refused
+    return refused
 
 
 def pinned(folder: Path) -> Kernel:

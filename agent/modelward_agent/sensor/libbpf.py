@@ -25,6 +25,7 @@ _WARN = 0
 # enum bpf_attach_type, UAPI
 _CGROUP = {"cgroup/connect4": 10, "cgroup/connect6": 11}
 _ITERATOR = 28
+_NO_EXIST = 1
 _PERF_EVENT = 41
 
 
@@ -172,11 +173,22 @@ class Map:
 
     def again(self) -> Map:
         """The same by a descriptor of its own, for another thread; whoever asked closes that."""
-        return Map(self._library, os.dup(self.fd), self.name)
+        fd = os.dup(self.fd)
+        try:
+            return Map(self._library, fd, self.name)
+        except OSError:
+            os.close(fd)
+            raise
 
     def update(self, key: bytes, value: bytes) -> None:
         """Raises OSError."""
         _check(self._library.bpf_map_update_elem(self.fd, key, value, 0), f"update of map {self.name}")
+
+    def add(self, key: bytes, value: bytes) -> None:
+        """What is there already stays. Raises OSError."""
+        result = int(self._library.bpf_map_update_elem(self.fd, key, value, _NO_EXIST))
+        if result != -errno.EEXIST:
+            _check(result, f"update of map {self.name}")
 
     def delete(self, key: bytes) -> None:
         """Missing keys are no error."""
@@ -256,6 +268,8 @@ class Program:
         """Attach as its section says. Raises OSError."""
         if not self.section.startswith("kprobe/"):
             return self._link(self._library.bpf_raw_tracepoint_open(None, self.fd))
+        if not self._handle:
+            raise OSError(errno.EBADF, "its object is closed", self.name)
         handle = self._library.bpf_program__attach(self._handle)
         if not handle:
             number = ctypes.get_errno()

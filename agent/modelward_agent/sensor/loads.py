@@ -64,7 +64,8 @@ class Loads:
         artifacts, taken = self._kernel.map("artifacts"), 0
         for device, inode in itertools.islice(found, _REGISTERED):
             try:
-                artifacts.update(_inode(device, inode, group), bytes(artifacts.value_size))
+                # What the kernel side knows of it already, by its generation too, stays.
+                artifacts.add(_inode(device, inode, group), bytes(artifacts.value_size))
             except OSError as e:
                 log.warning("files are not registered as artifacts", extra={"reason": str(e)})
                 break
