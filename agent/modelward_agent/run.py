@@ -8,12 +8,16 @@ import resource
 import signal
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelward_proto.notify import notify
 
 from modelward_agent import exit_codes
 from modelward_agent.exit_codes import fail
 from modelward_agent.settings import AgentSettings
+
+if TYPE_CHECKING:
+    from modelward_agent.drainer import Source
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +27,6 @@ def run(settings: AgentSettings) -> int:
     # Before numpy comes: its linear algebra, which nobody uses here, would start a thread per core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from modelward_agent import privileges
-    from modelward_agent.drainer import Drainer, Source
-    from modelward_agent.hints.listening import Hints
     from modelward_agent.proving import Proof
     from modelward_agent.sensor import mounts, pins, records, uprobes
     from modelward_agent.sensor.errors import SensorError
@@ -76,6 +78,10 @@ def run(settings: AgentSettings) -> int:
     proof = Proof()
     watch = Watch(folder, layout, open_sensor, proof, crash_limit=settings.crash_limit, pinned=pinned)
     source = watch.begin(crashes)
+    # Servers that run already are not seen before the hooks are there: what they do not need comes after them.
+    from modelward_agent.drainer import Drainer
+    from modelward_agent.hints.listening import Hints
+
     signal.signal(signal.SIGHUP, lambda number, frame: watch.hang_up())
     begin = {
         "settings": asdict(settings), "agent_id": agent_id.hex(), "epoch": writer.folder.epoch.hex(),

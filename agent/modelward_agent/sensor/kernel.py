@@ -94,16 +94,17 @@ def load(path: Path, about: About, without: Iterable[str], taken_over: Mapping[s
     """
     sections = _sections(path)
     refused = dict.fromkeys(without, "left out as asked")
-    for kind, why in refused_kinds().items():
-        for name, section in sections.items():
-            if section.startswith(kind):
-                refused.setdefault(name, why)
     maps: dict[str, libbpf.Map] = {}
     programs: dict[str, libbpf.Program] = {}
     try:
-        _load_maps(path, about, taken_over or {}, maps)
-        shares = _shares([name for name in sections if name not in refused])
         with ThreadPoolExecutor(_MOST_THREADS) as threads:
+            kinds = threads.submit(refused_kinds)
+            _load_maps(path, about, taken_over or {}, maps)
+            for kind, why in kinds.result().items():
+                for name, section in sections.items():
+                    if section.startswith(kind):
+                        refused.setdefault(name, why)
+            shares = _shares([name for name in sections if name not in refused])
             tasks = [threads.submit(_load_programs, path, maps, share, programs) for share in shares]
         for task in tasks:
             refused |= task.result()
