@@ -21,7 +21,9 @@ RING_MAPS = {
     Ring.EVENTS: "ring_events",
     Ring.EVENTS_LARGE: "ring_events_large",
 }
-LIFECYCLE_MAPS = ("tasks", "groups", "scopes", "held", "listeners", "clients", "own_clients", "artifacts", "residents", ".bss")
+LIFECYCLE_MAPS = (
+    "tasks", "groups", "scopes", "held", "listeners", "clients", "own_clients", "artifacts", "loaded_files", "residents", ".bss",
+)
 """What is known of running workloads; an upgraded agent of the same layout takes it over."""
 _MAP, _PROGRAM = "map_", "program_"
 _MOST_THREADS = 4
@@ -159,7 +161,7 @@ def _load_maps(path: Path, about: About, taken_over: Mapping[str, int], loaded: 
         for name, fd in taken_over.items():
             found.reuse(name, fd)
         if error := found.load():
-            raise SensorError(f"the kernel refuses the object: {os.strerror(error)}: " + " | ".join(found.log.take()[-3:]))
+            raise _refusal(found, error)
         for name, each in found.maps().items():
             loaded[name] = each.again()
     finally:
@@ -186,7 +188,7 @@ def _load_programs(
                 return refused
             news = {name: why for name, why in found.log.refused().items() if name in left}
             if not news:
-                raise SensorError(f"the kernel refuses the object: {os.strerror(error)}: " + " | ".join(found.log.take()[-3:]))
+                raise _refusal(found, error)
         finally:
             found.close()
         refused |= news
@@ -215,6 +217,10 @@ def pinned(folder: Path) -> Kernel:
         _close(maps, programs)
         raise SensorError(f"what is pinned in {folder} cannot be used: {e}") from e
     return Kernel(about, maps, programs, folder=folder)
+
+
+def _refusal(found: libbpf.Object, error: int) -> SensorError:
+    return SensorError(f"the kernel refuses the object: {os.strerror(error)}: " + " | ".join(found.log.take()[-3:]))
 
 
 def _close(maps: Mapping[str, libbpf.Map], programs: Mapping[str, libbpf.Program]) -> None:
